@@ -1,0 +1,143 @@
+"""``zmesh`` as a process, against running nodes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.programs import Program, command, free_port, run, start_node
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Program]:
+    """A running node of the home ``tmp_path``."""
+    with start_node(tmp_path, "--name", "desk") as started:
+        started.event("banner")
+        yield started
+
+
+def objects(output: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_init_makes_a_mesh_once(tmp_path: Path) -> None:
+    first, second = (run("zmesh", "init", "--mesh", "lab", home=tmp_path) for _ in range(2))
+    assert (first.returncode, first.stderr) == (0, b"")
+    assert b"founded the mesh 'lab'" in first.stdout
+    assert (second.returncode, second.stdout) == (2, b"")
+    assert second.stderr.startswith(b"zmesh: the mesh 'lab' exists already")
+    with start_node(tmp_path, "--mesh", "lab") as started:
+        assert started.event("banner")["mesh"] == "lab"
+
+
+def test_init_as_json(tmp_path: Path) -> None:
+    (founded,) = objects(run("zmesh", "init", "--json", home=tmp_path).stdout)
+    assert (founded["event"], founded["mesh"]) == ("founded", "default")
+    assert Path(founded["directory"]).is_dir()
+
+
+def test_invite_makes_a_join_string_that_works(node: Program, tmp_path: Path) -> None:
+    invited = run("zmesh", "invite", "--valid", "60", home=tmp_path)
+    assert (invited.returncode, invited.stdout.count(b"\n")) == (0, 1)
+    other = tmp_path / "other"
+    other.mkdir()
+    with start_node(other, "--name", "other", "--join", invited.stdout.decode().strip()) as joiner:
+        assert joiner.event("node_joined")["node"]["node_id"] == "desk"
+
+
+def test_invite_needs_a_node_to_ask_or_its_address(tmp_path: Path) -> None:
+    run("zmesh", "init", home=tmp_path)
+    assert run("zmesh", "invite", home=tmp_path).returncode == 2
+    (given,) = objects(run("zmesh", "invite", "--address", "tcp://10.0.0.5:7650", "--json", home=tmp_path).stdout)
+    assert (given["event"], given["addresses"], given["valid_s"]) == ("invitation", ["tcp://10.0.0.5:7650"], 3600)
+
+
+def test_members_and_agents_are_listed(node: Program, tmp_path: Path) -> None:
+    with start_node(tmp_path, "--name", "second") as second:
+        second.event("node_joined")
+        members = objects(run("zmesh", "members", "--json", home=tmp_path).stdout)
+        assert {member["node_id"]: member["status"] for member in members} == {"desk": "active", "second": "active"}
+        agents = objects(run("zmesh", "agents", "--json", home=tmp_path).stdout)
+        assert {agent["node_id"] for agent in agents} == {"desk", "second"}
+        text = run("zmesh", "members", home=tmp_path).stdout.decode()
+        assert [line.split()[0] for line in text.splitlines()] == ["desk", "second"]
+
+
+def test_agents_can_be_asked_for_by_capability(node: Program, tmp_path: Path) -> None:
+    (echo,) = objects(run("zmesh", "agents", "--capability", "echo", "--json", home=tmp_path).stdout)
+    assert (echo["event"], echo["capabilities"], echo["node_id"]) == ("agent", ["echo"], "desk")
+    assert run("zmesh", "agents", "--capability", "fly", "--json", home=tmp_path).stdout == b""
+
+
+def test_a_sent_message_is_delivered(node: Program, tmp_path: Path) -> None:
+    agent_id = node.event("banner")["agents"][0]["agent_id"]
+    sent = run("zmesh", "send", str(agent_id), "-", home=tmp_path, stdin=b"\xff from a pipe")
+    assert (sent.returncode, sent.stderr) == (0, b"")
+    assert node.event("message")["encoding"] == "base64"
+    (result,) = objects(run("zmesh", "send", "echo", "hi", "--json", home=tmp_path).stdout)
+    assert result["event"] == "sent"
+    assert node.event("message", payload="hi")["from_node"].startswith("desk/")
+
+
+def test_an_answer_is_printed_byte_for_byte(node: Program, tmp_path: Path) -> None:
+    payload = bytes(range(256)) * 1000
+    answered = run("zmesh", "request", "echo", "-", home=tmp_path, stdin=payload)
+    assert (answered.returncode, answered.stdout, answered.stderr) == (0, payload, b"")
+    (result,) = objects(run("zmesh", "request", "echo", "hi", "--json", home=tmp_path).stdout)
+    assert (result["event"], result["payload"], result["from_node"]) == ("answer", "hi", "desk")
+
+
+def test_listen_prints_what_is_said(node: Program, tmp_path: Path) -> None:
+    arguments = command("zmesh", "listen", "--group", "lab", "--id", "77", "--count", "3", "--json")
+    with Program(arguments, home=tmp_path) as listener:
+        listener.event("listening", agent_id=77, groups=["lab"])
+        node.expect(lambda e: e["event"] == "agent_added" and e["agent"]["agent_id"] == 77)
+        node.type("say #lab to the group")
+        node.type("say to everybody")
+        node.type("send 77 to you")
+        assert listener.wait() == (0, "")
+        heard = {event["payload"]: event["group"] for event in listener.events if event["event"] == "message"}
+        assert heard == {"to the group": "lab", "to everybody": None, "to you": None}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_listening_ends_well_when_interrupted(node: Program, tmp_path: Path, signum: signal.Signals) -> None:
+    with Program(command("zmesh", "listen", "--json"), home=tmp_path) as listener:
+        listener.event("listening")
+        listener.signal(signum)
+        assert listener.wait() == (0, "")
+    # A client is no member that anybody counted on: it has left, and nothing of it remains.
+    members = objects(run("zmesh", "members", "--json", home=tmp_path).stdout)
+    assert [member["node_id"] for member in members if member["status"] == "active"] == ["desk"]
+
+
+def test_nobody_there_is_code_4(tmp_path: Path) -> None:
+    run("zmesh", "init", home=tmp_path)
+    ended = run("zmesh", "members", "--timeout", "0.5", home=tmp_path)
+    assert (ended.returncode, ended.stdout) == (4, b"")
+    assert b"no node of the mesh 'default' answered within 0.5 s" in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+
+
+def test_an_unreachable_bootstrap_address_is_nobody_too(tmp_path: Path) -> None:
+    run("zmesh", "init", home=tmp_path)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    assert run("zmesh", "agents", "--bootstrap", address, "--timeout", "0.5", home=tmp_path).returncode == 4
+
+
+@pytest.mark.parametrize("to", ["4", "fly"])
+def test_an_unknown_agent_is_code_4(node: Program, tmp_path: Path, to: str) -> None:
+    ended = run("zmesh", "send", to, "hi", "--timeout", "0.5", home=tmp_path)
+    assert (ended.returncode, ended.stdout) == (4, b"")
+    assert b"'zmesh agents' lists them" in ended.stderr
+
+
+def test_without_a_mesh_it_says_how_to_get_one(tmp_path: Path) -> None:
+    ended = run("zmesh", "members", home=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert b"zmesh init" in ended.stderr

@@ -1,0 +1,106 @@
+"""The one writer of standard output: a line per event, above the row that somebody may be typing on.
+
+Log records come from other threads, so the writing is under a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
+
+from zmesh import now_ms
+from zmesh.tools.lineeditor import LineEditor
+from zmesh.tools.reports import Report, clean
+
+__all__ = ["Console", "logging_to"]
+
+NARROW_COLUMNS = 80  # when the terminal does not say how wide it is
+
+
+class Console:
+    """Writes reports to ``out``. ``lost`` is called, once, when nobody can read them any more."""
+
+    def __init__(self, out: TextIO, *, as_json: bool, lost: Callable[[], None]) -> None:
+        self.as_json = as_json
+        self.is_lost = False
+        self._out = out
+        self._lost = lost
+        self._editor: LineEditor | None = None
+        self._lock = threading.RLock()
+
+    def report(self, report: Report) -> None:
+        """Write one event."""
+        if self.as_json:
+            self._write(json.dumps({"event": report.event, "time_ms": now_ms(), **report.fields}) + "\n")
+        elif report.lines:
+            self.lines(report.lines)
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Write plain lines, escaping what could move a terminal's cursor."""
+        self._write("".join(f"{clean(line)}\n" for line in lines))
+
+    def attach(self, editor: LineEditor | None) -> None:
+        """Keep this editor's row below everything written from now on; None: no row any more."""
+        with self._lock:
+            self._editor = editor
+            self._write("" if editor is not None else "\r\x1b[K")
+
+    def redraw(self) -> None:
+        """Show the editor's row as it is now."""
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        with self._lock:
+            if self.is_lost:
+                return
+            try:
+                self._out.write(self._with_row(text))
+                self._out.flush()
+            except OSError:  # the reader of our pipe, or our terminal, is gone
+                self.is_lost = True
+                self._lost()
+
+    def _with_row(self, text: str) -> str:
+        if self._editor is None:
+            return text
+        return f"\r\x1b[K{text}{self._editor.view(self._columns())}"
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or NARROW_COLUMNS
+        except OSError:
+            return NARROW_COLUMNS
+
+
+class _ConsoleLogHandler(logging.Handler):
+    """Writes log records through the console, so that they do not land in the middle of the row being typed."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, an exception's traceback included."""
+        self._console.lines(self.format(record).splitlines())
+
+
+@contextlib.contextmanager
+def logging_to(console: Console, level: str) -> Iterator[None]:
+    """Log to standard error; where that is the console's terminal, through the console."""
+    handler = _ConsoleLogHandler(console) if sys.stderr.isatty() and sys.stdout.isatty() else logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)

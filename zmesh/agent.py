@@ -1,0 +1,137 @@
+"""The handle of an agent: what its owner sends, asks, publishes and hears with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from zmesh.errors import NotJoined
+from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType
+from zmesh.receipt import Receipt
+from zmesh.wire.limits import FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
+
+if TYPE_CHECKING:
+    from zmesh.messenger import Messenger
+    from zmesh.runtime.dispatch import Mailbox
+    from zmesh.runtime.outbox import Route
+
+__all__ = ["Agent"]
+
+_NORMAL: Final = MessagePriority.NORMAL
+_COMMAND: Final = MessageType.COMMAND
+
+
+class Agent:
+    """An addressable actor on this node, made by ``AgentNetwork.register_agent``.
+
+    Without a handler, iterate: ``async for message in agent``, and answer requests with ``await agent.reply(message, ...)``.
+    """
+
+    def __init__(
+        self, messenger: Messenger, mailbox: Mailbox, capabilities: Sequence[str], metadata: Mapping[str, str]
+    ) -> None:
+        self.agent_id = mailbox.agent_id
+        self.capabilities = tuple(capabilities)
+        self.metadata = dict(metadata)
+        self._messenger = messenger
+        self._mailbox = mailbox
+        self._routes: dict[object, Route] = {}  # of plain sends, by destination; emptied when the mesh changes
+        self.request_routes: dict[object, Route] = {}  # the same of requests, by destination and priority
+
+    async def send(
+        self,
+        to: int | Capability,
+        payload: bytes = b"",
+        *,
+        priority: MessagePriority = _NORMAL,
+        ttl_ms: int = 0,
+        message_type: MessageType = _COMMAND,
+    ) -> Receipt:
+        """Send ``payload`` to an agent, or to one of those with a capability.
+
+        Returns when the message is on its way; waits only while the receiver has granted no credit. The receipt tells
+        when the receiving node has it. Raises ``UnknownAgent`` at once where nobody knows the destination, ``MessageTooLarge``,
+        ``PeerLost`` when the node is lost while this waits, ``NotJoined``.
+        """
+        # The hot path. It is ``Outbox.append`` written out: the call would cost as much as the work (docs/performance.md).
+        route = self._routes.get(to)
+        if route is None or priority is not _NORMAL or ttl_ms or message_type is not _COMMAND:
+            return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
+        outbox = route.outbox
+        size = len(payload)
+        if outbox.room <= 0 or size > INLINE_BYTES or payload.__class__ is not bytes:
+            return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
+        if outbox.open_route is not route:
+            outbox.open_run(route)
+        outbox.payloads.append(payload)
+        number = outbox.next_record
+        outbox.next_record = number + 1
+        size += RECORD_OVERHEAD_BYTES
+        outbox.room -= size
+        pending_bytes = outbox.pending_bytes = outbox.pending_bytes + size
+        if pending_bytes > FRAME_BYTES:
+            outbox.flush()
+        return Receipt(outbox, number)
+
+    async def request(
+        self,
+        to: int | Capability,
+        payload: bytes = b"",
+        *,
+        timeout_s: float | None = None,
+        priority: MessagePriority = _NORMAL,
+    ) -> AgentMessage:
+        """Ask an agent, or one of those with a capability, and wait for its answer.
+
+        ``timeout_s`` defaults to ``NetworkConfig.request_timeout_s``. Raises ``RequestTimeout``, ``HandlerFailed`` with what the
+        remote handler raised, ``UnknownAgent``, ``PeerLost``, ``MessageTooLarge``, ``NotJoined``.
+        """
+        return await self._messenger.request(self, to, payload, timeout_s, priority)
+
+    async def reply(self, message: AgentMessage, payload: bytes = b"") -> None:
+        """Answer a request that was read by iterating over this agent. Raises ``UsageError`` for any other message."""
+        self._messenger.reply(self, message, payload)
+
+    async def publish(self, group: str, payload: bytes) -> Receipt:
+        """Send to every agent that has joined ``group``, wherever it is; not to this one."""
+        return await self._messenger.publish(self.agent_id, group, payload)
+
+    async def broadcast(self, payload: bytes) -> Receipt:
+        """Send to every agent of the mesh; not to this one."""
+        return await self._messenger.publish(self.agent_id, None, payload)
+
+    async def join_group(self, group: str) -> None:
+        """Hear what is published to ``group``; returns when every node known now will send it here."""
+        await self._messenger.join_group(self.agent_id, group)
+
+    async def leave_group(self, group: str) -> None:
+        """Hear it no more."""
+        await self._messenger.leave_group(self.agent_id, group)
+
+    def __aiter__(self) -> Agent:
+        return self
+
+    async def __anext__(self) -> AgentMessage:
+        message = await self._mailbox.next_message()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def close(self) -> None:
+        """Take the agent off the mesh; what waits in its queue is dropped and counted."""
+        try:
+            await self._messenger.unregister(self.agent_id)
+        except NotJoined:
+            return
+
+    def forget_routes(self) -> None:
+        """The mesh has changed: resolve destinations anew."""
+        self._routes.clear()
+        self.request_routes.clear()
+
+    def remember_route(self, to: int | Capability, route: Route) -> None:
+        """Send plainly to ``to`` along ``route`` from now on."""
+        self._routes[to] = route
+
+    def __repr__(self) -> str:
+        return f"Agent({self.agent_id}, capabilities={list(self.capabilities)})"

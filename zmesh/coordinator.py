@@ -1,0 +1,114 @@
+"""The Network Coordinator: turns what the control plane learns into a registry, links and subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from zmesh.config import Timings
+from zmesh.core.membership.messages import MemberEventKind, NodeRecord
+from zmesh.messenger import Messenger
+from zmesh.registry import Registry
+from zmesh.runtime.control import ControlNotice, IncidentNotice, PeerNotice
+from zmesh.runtime.data_plane import DataPlane
+from zmesh.runtime.link import PeerAddress
+from zmesh.runtime.publishing import Publishing
+from zmesh.runtime.transport import endpoint_of
+
+__all__ = ["Coordinator"]
+
+logger = logging.getLogger("zmesh.coordinator")
+
+
+class Coordinator:
+    """Lives on the loop; ``notify`` is what the control thread calls."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        plane: DataPlane,
+        publishing: Publishing,
+        registry: Registry,
+        messenger: Messenger,
+        timings: Timings,
+        incident: Callable[[IncidentNotice], None],
+    ) -> None:
+        self._loop = loop
+        self._plane = plane
+        self._publishing = publishing
+        self._registry = registry
+        self._messenger = messenger
+        self._timings = timings
+        self._incident = incident
+        self._farewells: dict[str, asyncio.TimerHandle] = {}  # what happens to nodes that stay away
+
+    def notify(self, notice: ControlNotice) -> None:
+        """Thread-safe: take note of something, in the loop, in order."""
+        try:
+            self._loop.call_soon_threadsafe(self._take, notice)
+        except RuntimeError:
+            logger.debug("the loop is closed; dropped %r", notice)
+
+    def close(self) -> None:
+        """Forget what was planned."""
+        for farewell in self._farewells.values():
+            farewell.cancel()
+        self._farewells.clear()
+
+    def _take(self, notice: ControlNotice) -> None:
+        if isinstance(notice, PeerNotice):
+            self._take_peer(notice)
+        else:
+            self._incident(notice)
+
+    def _take_peer(self, notice: PeerNotice) -> None:
+        event, record = notice.event, notice.event.record
+        self._registry.apply(event, notice.host, notice.fingerprint)
+        if event.kind in (MemberEventKind.JOINED, MemberEventKind.CHANGED, MemberEventKind.RESTARTED):
+            self._connect(record, notice)
+        if event.kind is MemberEventKind.DIED:
+            self._plan_farewell(record)
+        elif event.kind is MemberEventKind.LEFT:
+            self._part(record.node_id, f"node {record.node_id} has left the mesh")
+            self._plan_forgetting(record.node_id)
+        elif event.kind is not MemberEventKind.SUSPECTED:
+            self._cancel_farewell(record.node_id)
+        self._messenger.forget_routes()
+
+    def _connect(self, record: NodeRecord, notice: PeerNotice) -> None:
+        if not notice.host:
+            return
+        data = PeerAddress(endpoint_of(notice.host, record.data_port), notice.curve_public)
+        publish = PeerAddress(endpoint_of(notice.host, record.publish_port), notice.curve_public)
+        self._plane.set_address(record.node_id, record.incarnation, data)
+        self._publishing.connect(record.node_id, record.incarnation, publish)
+
+    # -- nodes that stay away ------------------------------------------------------------------------------------------
+
+    def _plan_farewell(self, record: NodeRecord) -> None:
+        """A silent node may only be suspended: its session is kept for a while."""
+        self._cancel_farewell(record.node_id)
+        window_s = self._timings.resume_window_s
+        reason = f"node {record.node_id} has been silent for {window_s:g} s"
+        self._farewells[record.node_id] = self._loop.call_later(window_s, self._give_up, record.node_id, reason)
+
+    def _give_up(self, node_id: str, reason: str) -> None:
+        self._part(node_id, reason)
+        self._registry.forget_agents(node_id)
+        self._messenger.forget_routes()
+        self._plan_forgetting(node_id)
+
+    def _plan_forgetting(self, node_id: str) -> None:
+        self._cancel_farewell(node_id)
+        delay_s = self._timings.forget_after_s
+        self._farewells[node_id] = self._loop.call_later(delay_s, self._registry.forget, node_id)
+
+    def _part(self, node_id: str, reason: str) -> None:
+        self._plane.close_link(node_id, reason)
+        self._publishing.disconnect(node_id)
+
+    def _cancel_farewell(self, node_id: str) -> None:
+        farewell = self._farewells.pop(node_id, None)
+        if farewell is not None:
+            farewell.cancel()

@@ -1,0 +1,145 @@
+"""The subscribing half: one topic of one incarnation of one publisher, as this node hears it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+__all__ = ["Deliver", "Lost", "SubscriberEffect", "TellPublisher", "TopicSubscriber"]
+
+GAP_WAIT_S: Final = 0.05  # the data plane may overtake the publish socket: a gap is real when it lasts this long
+REPAIR_WAIT_S: Final = 0.5  # between two requests for the same repair
+POSITION_DELAY_S: Final = 0.002
+POSITION_SHARE: Final = 16  # at a sixteenth of the window the position is told at once
+MAX_PARKED_FRAMES: Final = 128  # received behind a gap; more are dropped and asked for again
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver(Generic[T]):
+    """Hand this frame to the agents."""
+
+    frame: T
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """``count`` records will never come."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellPublisher:
+    """Tell the publisher how far we are; with ``repair``, that we miss everything from there on."""
+
+    position: int
+    repair: bool
+
+
+SubscriberEffect = Deliver[T] | Lost | TellPublisher
+
+
+class TopicSubscriber(Generic[T]):
+    """Puts frames in order, notices gaps, has them filled, or counts what is lost."""
+
+    __slots__ = ("_known_end", "_owed_bytes", "_parked", "_position_at", "_repair_at", "_window", "expected", "held_bytes")
+
+    def __init__(self, window_bytes: int) -> None:
+        self._window = window_bytes
+        self.expected: int | None = None  # the next record; None until the publisher or its first frame has told
+        self.held_bytes = 0  # delivered, and not yet let go of by handlers
+        self._known_end = 0  # the publisher has published everything below this
+        self._parked: dict[int, tuple[int, int, T]] = {}
+        self._repair_at: float | None = None
+        self._position_at: float | None = None
+        self._owed_bytes = 0
+
+    def receive(self, now: float, first: int, count: int, size: int, frame: T) -> list[SubscriberEffect[T]]:
+        """A frame of ``count`` records, from the publish socket or repaired."""
+        if self.expected is None:
+            self.expected = first
+        self._known_end = max(self._known_end, first + count)
+        if first > self.expected:
+            if len(self._parked) < MAX_PARKED_FRAMES:
+                self._parked[first] = (count, size, frame)
+            self._watch_gap(now)
+            return []
+        if first < self.expected:
+            return []  # had it: a repair overtook it
+        effects: list[SubscriberEffect[T]] = [Deliver(frame)]
+        self._advance(now, first + count, size)
+        self._unpark(now, effects)
+        return effects
+
+    def receive_position(self, now: float, position: int) -> None:
+        """The publisher has published everything below ``position`` (SUBSCRIBED or TAIL)."""
+        if self.expected is None:
+            self.expected = position
+        self._known_end = max(self._known_end, position)
+        self._watch_gap(now)
+        self._position_at = now
+
+    def receive_gone(self, now: float, position: int) -> list[SubscriberEffect[T]]:
+        """Nothing below ``position`` can be had any more."""
+        if self.expected is None or position <= self.expected:
+            return []
+        effects: list[SubscriberEffect[T]] = [Lost(position - self.expected)]
+        self._advance(now, position, 0)
+        self._unpark(now, effects)
+        return effects
+
+    def released(self, now: float, size: int) -> None:
+        """Handlers have let go of ``size`` bytes."""
+        self.held_bytes -= size
+        if self._position_at is None:
+            self._position_at = now
+
+    def handle_timeout(self, now: float) -> list[SubscriberEffect[T]]:
+        """Ask for what is missing; say how far we are."""
+        if self.expected is None:
+            return []
+        if self._repair_at is not None and now >= self._repair_at:
+            self._repair_at = now + REPAIR_WAIT_S
+            return [TellPublisher(self.expected, repair=True)]
+        # While handlers hold half of the window the publisher is kept waiting: that is the backpressure.
+        if self._position_at is not None and now >= self._position_at and not self._is_full:
+            self._position_at = None
+            self._owed_bytes = 0
+            return [TellPublisher(self.expected, repair=False)]
+        return []
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` has something to do."""
+        position_at = None if self._is_full else self._position_at
+        return min((at for at in (self._repair_at, position_at) if at is not None), default=None)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.held_bytes >= self._window // 2
+
+    def _advance(self, now: float, expected: int, size: int) -> None:
+        self.expected = expected
+        self._owed_bytes += size
+        if self._owed_bytes >= self._window // POSITION_SHARE:
+            self._position_at = now
+        elif self._position_at is None:
+            self._position_at = now + POSITION_DELAY_S
+
+    def _unpark(self, now: float, effects: list[SubscriberEffect[T]]) -> None:
+        while self.expected in self._parked:
+            first = self.expected
+            count, size, frame = self._parked.pop(first)
+            effects.append(Deliver(frame))
+            self._advance(now, first + count, size)
+        if self.expected is not None:
+            for first in [first for first in self._parked if first < self.expected]:
+                del self._parked[first]
+        self._watch_gap(now)
+
+    def _watch_gap(self, now: float) -> None:
+        if self.expected is None or self.expected >= self._known_end:
+            self._repair_at = None
+        elif self._repair_at is None:
+            self._repair_at = now + GAP_WAIT_S

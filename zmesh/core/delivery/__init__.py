@@ -1,0 +1,21 @@
+"""Delivery between two living nodes: every record acknowledged, in order, exactly once (docs/spec/03-data-plane.md).
+
+``SendSession`` numbers and holds what was sent, ``ReceiveSession`` admits what comes, ``Reassembly`` joins chunks, and
+``DeadlineWheel`` keeps the deadlines of requests.
+"""
+
+from zmesh.core.delivery.deadlines import DeadlineWheel
+from zmesh.core.delivery.reassembly import Reassembly
+from zmesh.core.delivery.receiver import ReceiveSession, Verdict
+from zmesh.core.delivery.sender import HeldFrame, Resend, SendProbe, SendSession
+
+__all__ = [
+    "DeadlineWheel",
+    "HeldFrame",
+    "Reassembly",
+    "ReceiveSession",
+    "Resend",
+    "SendProbe",
+    "SendSession",
+    "Verdict",
+]

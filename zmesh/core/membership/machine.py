@@ -1,0 +1,442 @@
+"""The membership machine of a small mesh: every node heartbeats every other (docs/spec/02-control-plane.md).
+
+Three rules carry the safety. What is believed of a node comes from that node alone, over its authenticated connection;
+what third nodes say only makes us dial. A frame counts as life only for the incarnation it is from. And time in which
+this node itself did not run is not silence of the others.
+
+Each input takes the time, never earlier than the last, and returns effects in the order in which they must be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from zmesh.core.membership.member import Link, Member, MembershipTimings, Status, contact_of
+from zmesh.core.membership.messages import (
+    Contact,
+    Contacts,
+    ControlMessage,
+    Goodbye,
+    Heartbeat,
+    Introduce,
+    MemberEventKind,
+    MembershipEffect,
+    NodeRecord,
+    RecordAnswer,
+    RecordRequest,
+    Report,
+)
+from zmesh.core.membership.roster import Roster
+from zmesh.errors import check
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["Membership"]
+
+CONTACTS_PER_MESSAGE = 256
+MAX_DOUBLINGS = 16
+
+
+class Membership:
+    """Who is in the mesh, as one node sees it. See the module for the shape of its inputs."""
+
+    def __init__(self, record: NodeRecord, timings: MembershipTimings, random: random.Random) -> None:
+        self._timings = timings
+        self._random = random
+        self._roster = Roster(record, timings)
+        self._due: float | None = None
+        self._left = False
+        self._told_namesake = False
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` is due; None before the first one, and after ``leave``."""
+        return self._due
+
+    def status_of(self, node_id: str) -> Status | None:
+        """How a member stands; None for a stranger."""
+        member = self._roster.get(node_id)
+        return member.status if member is not None else None
+
+    def live_records(self) -> list[NodeRecord]:
+        """The records in force of the living, this node's own first."""
+        return self._roster.live_records()
+
+    def refuses(self, contact: Contact) -> str:
+        """Why a node that calls itself this may not be introduced: "self", "duplicate_name", "superseded", or ""."""
+        own = self._roster.record
+        if contact.node_id == own.node_id:
+            return "self" if contact.incarnation == own.incarnation else "duplicate_name"
+        member = self._roster.get(contact.node_id)
+        if member is None:
+            return ""
+        is_older = member.is_live and member.record is not None and contact.incarnation < member.record.incarnation
+        return "superseded" if is_older or contact.incarnation == member.gone_incarnation else ""
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def receive(self, now: float, sender: str, message: ControlMessage) -> list[MembershipEffect]:
+        """A message from the node that the connection authenticated as ``sender``.
+
+        A hello counts as ``Contacts`` in which the sender names itself: the only message heeded from a stranger.
+        """
+        self._begin(now)
+        if not self._left and sender != self._roster.record.node_id:
+            member = self._roster.get(sender)
+            if isinstance(message, Contacts):
+                self._on_contacts(sender, message)
+            elif member is not None:
+                self._HANDLERS[type(message)](self, member, message)
+        return self._end()
+
+    def handle_timeout(self, now: float) -> list[MembershipEffect]:
+        """Do what has fallen due. The first call starts the machine."""
+        self._begin(now)
+        if not self._left:
+            for member in self._roster:
+                self._review(member)
+            if self._roster.beat_at is None or self._roster.beat_at <= now:
+                self._beat()
+        return self._end()
+
+    def introduced(self, now: float, contact: Contact) -> list[MembershipEffect]:
+        """Certificates were exchanged with this node.
+
+        The first of ``contact.hosts`` is the address that answered, the rest are those the node gave.
+        """
+        self._begin(now)
+        if not self._left and not self.refuses(contact):
+            self._on_introduced(Link.from_introduced(contact))
+        return self._end()
+
+    def introduction_failed(self, now: float, node_id: str) -> list[MembershipEffect]:
+        """Nobody of that name answered at any of the addresses."""
+        self._begin(now)
+        member = self._roster.get(node_id)
+        if member is not None and not self._left:
+            member.dialling = None
+            member.redials += 1
+            self._schedule_redial(member)
+            self._tell_one_way(member)
+        return self._end()
+
+    def disconnected(self, now: float, node_id: str) -> list[MembershipEffect]:
+        """A connection with that node closed: a hint that it is gone. It is asked at once, and must answer soon."""
+        self._begin(now)
+        member = self._roster.get(node_id)
+        if member is not None and member.is_live and not self._left:
+            self._on_disconnected(member)
+        return self._end()
+
+    def update_record(self, now: float, record: NodeRecord) -> list[MembershipEffect]:
+        """This node's own record changed. Its version must have grown."""
+        previous = self._roster.record
+        check(record.incarnation == previous.incarnation, "an incarnation never changes while it lives")
+        check(record.version > previous.version, "a record's version must grow")
+        self._begin(now)
+        self._roster.record = record
+        if not self._left:
+            self._roster.beat_soon()
+            if contact_of(record) != contact_of(previous):
+                self._announce_move()
+        return self._end()
+
+    def leave(self, now: float) -> list[MembershipEffect]:
+        """Say goodbye to all. Nothing comes out of this machine afterwards."""
+        self._begin(now)
+        if not self._left:
+            for member in self._roster:
+                self._roster.send(member, Goodbye(self._roster.record.incarnation))
+        self._left = True
+        return self._end()
+
+    # -- the frame of every input ------------------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> None:
+        check(now >= self._roster.now, f"time went back from {self._roster.now} to {now}")
+        late = now - self._due if self._due is not None else 0.0
+        self._roster.now = now
+        self._roster.effects = []
+        if late > self._timings.heartbeat_interval_s:
+            self._doubt_self(late)
+
+    def _end(self) -> list[MembershipEffect]:
+        self._due = None if self._left else self._earliest()
+        return self._roster.effects
+
+    def _earliest(self) -> float | None:
+        if self._roster.beat_at is None:
+            return None
+        deadlines = [self._roster.beat_at]
+        for member in self._roster:
+            if member.status is Status.ALIVE:
+                deadlines.append(member.suspect_at(self._timings))
+            elif member.status is Status.SUSPECT:
+                deadlines.append(member.dead_at(self._timings))
+            if member.redial_at is not None:
+                deadlines.append(member.redial_at)
+        return min(deadlines)
+
+    def _doubt_self(self, late: float) -> None:
+        """We did not run for ``late`` seconds. That was not the others' silence: give it back to them.
+
+        After a real pause others may have given us up and stopped their heartbeats; they need time to hear of us.
+        """
+        for member in self._roster:
+            member.heard_at += late
+            if member.hinted_at is not None:
+                member.hinted_at += late
+            if late >= self._timings.suspect_after_s:
+                member.heard_at = max(member.heard_at, self._roster.now - self._timings.suspect_after_s)
+                member.hinted_at = None
+        self._roster.beat_at = self._roster.now
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def _on_heartbeat(self, member: Member, message: Heartbeat) -> None:
+        if self._is_stale(member, message.incarnation):
+            return
+        member.wanted = max(member.wanted, (message.incarnation, message.record_version))
+        self._heard(member, message.incarnation)
+        if message.answer:
+            self._roster.send(member, self._roster.heartbeat())
+        self._fetch(member)
+        self._exchange(member, message.contacts_digest)
+
+    def _on_record_request(self, member: Member, _message: RecordRequest) -> None:
+        self._roster.send(member, RecordAnswer(self._roster.record))
+
+    def _on_record(self, member: Member, message: RecordAnswer) -> None:
+        record = message.record
+        if record.node_id != member.node_id:
+            reason = f"{member.node_id} sent a record of {record.node_id}: it was dropped"
+            self._roster.report(member, "forged_record", reason)
+            return
+        if self._is_stale(member, record.incarnation):
+            return
+        member.asked_at = None
+        self._heard(member, record.incarnation)
+        known = member.fresh or member.record
+        if known is None or known.incarnation != record.incarnation or record.version > known.version:
+            member.fresh = record
+            self._settle(member)
+
+    def _on_goodbye(self, member: Member, message: Goodbye) -> None:
+        if not self._is_stale(member, message.incarnation):
+            self._roster.become_left(member, message.incarnation)
+
+    def _on_contacts(self, sender: str, message: Contacts) -> None:
+        for contact in message.contacts:
+            if contact.node_id == self._roster.record.node_id:
+                self._meet_namesake(contact)
+            elif contact.hosts and not self.refuses(contact):
+                self._learn(contact, is_direct=contact.node_id == sender)
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Membership, Member, Any], None]]] = {
+        Heartbeat: _on_heartbeat,
+        RecordRequest: _on_record_request,
+        RecordAnswer: _on_record,
+        Goodbye: _on_goodbye,
+    }
+
+    def _is_stale(self, member: Member, incarnation: int) -> bool:
+        """Whether a message is from an incarnation that is over, and so says nothing about the present one."""
+        if incarnation == member.gone_incarnation:
+            return True
+        if member.record is None or incarnation >= member.record.incarnation:
+            return False
+        if member.is_live:
+            self._tell_duplicate(member)
+            return True
+        # The dead may come back with a clock set back, but then by introducing themselves.
+        return member.link is None or member.link.contact.incarnation != incarnation
+
+    def _heard(self, member: Member, incarnation: int) -> None:
+        member.heard_at = self._roster.now
+        member.hinted_at = None
+        is_same = member.record is not None and member.record.incarnation == incarnation
+        if is_same and member.status in (Status.SUSPECT, Status.DEAD):
+            self._roster.become_recovered(member)
+            if member.needs_dial:  # it may have moved while it was away
+                self._dial(member)
+
+    # -- introductions -----------------------------------------------------------------------------------------------
+
+    def _learn(self, contact: Contact, *, is_direct: bool) -> None:
+        member = self._roster.find_or_add(contact)
+        if member is None:
+            return
+        member.mentioned_at = self._roster.now
+        if is_direct:
+            member.contact = contact
+            if member.is_linked:
+                self._heard(member, contact.incarnation)
+            if member.needs_dial:
+                self._dial(member)
+        else:
+            self._learn_from_other(member, contact)
+
+    def _learn_from_other(self, member: Member, contact: Contact) -> None:
+        is_newer = contact.incarnation > max(member.contact.incarnation, member.gone_incarnation)
+        if is_newer or (not member.is_live and contact.incarnation == member.contact.incarnation):
+            member.contact = contact
+        if is_newer:
+            self._dial(member)
+        elif member.needs_dial and member.dialling is None:
+            soonest = max(self._roster.now, member.dialled_at + self._timings.redial_interval_s)
+            member.redial_at = soonest if member.redial_at is None else min(member.redial_at, soonest)
+
+    def _on_introduced(self, link: Link) -> None:
+        member = self._roster.find_or_add(link.contact)
+        if member is None:
+            return
+        previous, member.link = member.link, link
+        member.contact = link.contact
+        member.dialling = None
+        member.is_link_doubtful = False
+        member.redial_at = None if member.is_live else self._roster.now + self._timings.dead_after_s
+        self._roster.send(member, self._roster.heartbeat(answer=True))
+        self._roster.send(member, RecordAnswer(self._roster.record))
+        if member.is_live and previous is not None and previous.host != link.host and self._is_in_force(link):
+            self._roster.notify(member, MemberEventKind.CHANGED, f"reached at {link.host} now")
+        self._settle(member)
+
+    def _is_in_force(self, link: Link) -> bool:
+        member = self._roster.get(link.contact.node_id)
+        record = member.record if member is not None else None
+        return record is not None and record.incarnation == link.contact.incarnation
+
+    def _on_disconnected(self, member: Member) -> None:
+        if member.hinted_at is None:
+            member.hinted_at = self._roster.now
+        member.is_link_doubtful = True
+        if member.redial_at is None:  # it may have moved: if it lives, find the way again
+            member.redial_at = self._roster.now + self._timings.suspect_after_s
+        self._roster.send(member, self._roster.heartbeat(answer=True))
+
+    def _announce_move(self) -> None:
+        """Introduce ourselves again: they dial us back at the new addresses."""
+        for member in self._roster:
+            if member.is_live:
+                self._dial(member)
+
+    def _dial(self, member: Member) -> None:
+        if member.dialling == member.contact:
+            return
+        member.dialling = member.contact
+        member.dialled_at = self._roster.now
+        member.redial_at = None
+        self._roster.effects.append(Introduce(member.contact))
+
+    def _schedule_redial(self, member: Member) -> None:
+        if member.is_settled:
+            return
+        doubled = self._timings.redial_interval_s * 2.0 ** min(member.redials, MAX_DOUBLINGS)
+        interval = min(doubled, self._timings.redial_interval_max_s)
+        member.redial_at = self._roster.now + interval * self._random.uniform(0.75, 1.0)
+
+    def _redial(self, member: Member) -> None:
+        member.redial_at = None
+        if member.status is Status.UNSEEN:
+            member.link = None  # it was introduced, and then never spoke
+        if member.needs_dial:
+            self._dial(member)
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    def _settle(self, member: Member) -> None:
+        """Take over the record that came from the node, once there is a way to the same incarnation."""
+        record = member.fresh
+        if record is None:
+            return
+        if member.link is None or member.link.contact.incarnation != record.incarnation:
+            if member.contact.incarnation != record.incarnation:
+                member.contact = contact_of(record)
+                self._dial(member)
+            return
+        previous, member.record, member.fresh = member.record, record, None
+        if previous is None or previous.incarnation != record.incarnation:
+            self._take_over(member)
+        else:
+            self._roster.notify(member, MemberEventKind.CHANGED)
+
+    def _take_over(self, member: Member) -> None:
+        kind = MemberEventKind.RESTARTED if member.is_live else MemberEventKind.JOINED
+        member.record_since = self._roster.now
+        member.told -= {"duplicate_name", "one_way"}
+        self._roster.become_alive(member)
+        self._roster.notify(member, kind)
+
+    def _fetch(self, member: Member) -> None:
+        now, patience = self._roster.now, self._timings.heartbeat_interval_s
+        if member.lacks_record and (member.asked_at is None or now - member.asked_at >= patience):
+            member.asked_at = now
+            self._roster.send(member, RecordRequest())
+
+    def _exchange(self, member: Member, digest: int) -> None:
+        """Send the contacts we have to a member whose digest differs; often while views move, else now and then."""
+        if digest == self._roster.digest or not member.is_live:
+            return
+        pair = (digest, self._roster.digest)
+        timings, now = self._timings, self._roster.now
+        gap = timings.redial_interval_s if member.exchanged == pair else timings.heartbeat_interval_s
+        if member.exchanged is not None and now - member.exchanged_at < gap:
+            return
+        member.exchanged, member.exchanged_at = pair, now
+        others = [contact_of(record) for record in self.live_records() if record.node_id != member.node_id]
+        for start in range(0, len(others), CONTACTS_PER_MESSAGE):
+            self._roster.send(member, Contacts(tuple(others[start : start + CONTACTS_PER_MESSAGE])))
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _review(self, member: Member) -> None:
+        now = self._roster.now
+        if member.status is Status.ALIVE and member.suspect_at(self._timings) <= now:
+            self._roster.become_suspect(member)
+        if member.status is Status.SUSPECT and member.dead_at(self._timings) <= now:
+            self._roster.become_dead(member)
+            self._schedule_redial(member)
+        if self._is_over(member):
+            self._roster.forget(member)
+        elif member.redial_at is not None and member.redial_at <= now:
+            self._redial(member)
+
+    def _is_over(self, member: Member) -> bool:
+        since = member.mentioned_at if member.status is Status.UNSEEN else member.status_since
+        return not member.is_live and self._roster.now - since >= self._timings.forget_after_s
+
+    def _beat(self) -> None:
+        roster = self._roster
+        for member in roster:
+            if member.status is not Status.DEAD:
+                must_answer = member.status is not Status.ALIVE or member.hinted_at is not None
+                roster.send(member, roster.heartbeat(answer=must_answer))
+                if member.link is not None:
+                    self._fetch(member)
+        roster.beaten_at = roster.now
+        # Spread, so that the nodes of a mesh started by one script do not all speak at the same moment.
+        roster.beat_at = roster.now + self._timings.heartbeat_interval_s * self._random.uniform(0.9, 1.0)
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _tell_duplicate(self, member: Member) -> None:
+        # Frames that a stopped process left on the way are no sign of a second one: they are over in a moment.
+        if self._roster.now - member.record_since >= self._timings.suspect_after_s:
+            reason = f"two running nodes call themselves {member.node_id}; the one started last is heeded: rename one"
+            self._roster.report(member, "duplicate_name", reason)
+
+    def _meet_namesake(self, contact: Contact) -> None:
+        own = self._roster.record
+        if contact.incarnation > own.incarnation and not self._told_namesake:
+            self._told_namesake = True
+            reason = f"another running node calls itself {own.node_id} too, and was started later: rename one of them"
+            self._roster.effects.append(Report("duplicate_name", own.node_id, reason))
+
+    def _tell_one_way(self, member: Member) -> None:
+        if member.fresh is not None and member.status is Status.UNSEEN:
+            hosts = ", ".join(member.contact.hosts)
+            reason = f"{member.node_id} reaches this node, but does not answer at {hosts}: is a firewall in the way?"
+            self._roster.report(member, "one_way", reason)

@@ -1,0 +1,49 @@
+"""From a configuration to an identity: found a mesh, enrol in one, or be who one was. Blocks on the disk and the network."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from zmesh.config import NetworkConfig
+from zmesh.model import now_ms
+from zmesh.runtime.enrolment import enrol
+from zmesh.security import Claim, Invitation, Keystore, parse_join_string
+
+__all__ = ["Membership", "take_identity"]
+
+logger = logging.getLogger("zmesh.joining")
+
+ENROL_TIMEOUT_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The right to be a node of a mesh, and where its nodes may be found."""
+
+    keystore: Keystore
+    claim: Claim
+    addresses: tuple[str, ...]
+
+
+def take_identity(config: NetworkConfig) -> Membership:
+    """Become a member as ``config`` says. Raises ``InvitationError``, ``KeystoreError``, ``ConfigurationError``."""
+    invitation = parse_join_string(config.join) if config.join is not None else None
+    if invitation is not None:
+        keystore = Keystore(config.home, config.mesh or invitation.mesh)
+        _enrol(keystore, invitation, config)
+    else:
+        keystore = Keystore(config.home, config.mesh_name)
+        if not config.client and keystore.ensure(now_ms()):
+            logger.info("founded the mesh %r in %s", config.mesh_name, config.home)
+    claim = keystore.claim(config.node_id, client=config.client, now_ms=now_ms())
+    return Membership(keystore, claim, invitation.addresses if invitation is not None else ())
+
+
+def _enrol(keystore: Keystore, invitation: Invitation, config: NetworkConfig) -> None:
+    if keystore.is_member_by(invitation, now_ms()):
+        logger.info("this machine is a member of the mesh %r already: the join string was not needed", invitation.mesh)
+        return
+    name, keys = keystore.to_enrol(config.node_id)
+    keystore.save_enrolled(enrol(invitation, name, keys, ENROL_TIMEOUT_S))

@@ -1,0 +1,270 @@
+"""Message Passing: point to point, request and reply, groups, broadcast, over links and the local queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from zmesh.agent import Agent
+from zmesh.core.membership.messages import AgentRecord
+from zmesh.errors import AgentExists, ConfigurationError, MessageTooLarge, NetworkError, PeerLost, UnknownAgent, UsageError
+from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType, is_agent_id
+from zmesh.receipt import Receipt
+from zmesh.registry import Registry
+from zmesh.runtime.data_plane import DataPlane, no_answer
+from zmesh.runtime.dispatch import Handler, Mailbox
+from zmesh.runtime.local import LocalOutbox
+from zmesh.runtime.outbox import Outbox, Route
+from zmesh.runtime.publishing import Publishing
+from zmesh.wire.data import Kind
+from zmesh.wire.limits import ATTACHMENT_BYTES, GROUP_NAME_BYTES, INLINE_BYTES
+
+__all__ = ["Messenger"]
+
+logger = logging.getLogger("zmesh.messages")
+
+GROUP_JOIN_TIMEOUT_S: Final = 2.0
+MAX_AGENTS: Final = 10_000
+SYSTEM_AGENT: Final = 0  # the sender of what the network itself sends
+
+
+class Messenger:
+    """Resolves destinations to routes and owns this node's agents."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        publishing: Publishing,
+        registry: Registry,
+        *,
+        request_timeout_s: float,
+        handler_concurrency: int,
+        agents_changed: Callable[[tuple[AgentRecord, ...]], None],
+    ) -> None:
+        self._plane = plane
+        self._publishing = publishing
+        self._registry = registry
+        self._local = LocalOutbox(plane)
+        self._agents: dict[int, Agent] = {}
+        self._request_timeout_s = request_timeout_s
+        self._handler_concurrency = handler_concurrency
+        self._agents_changed = agents_changed
+
+    # -- agents ------------------------------------------------------------------------------------------------------
+
+    def register(
+        self, agent_id: int, capabilities: Sequence[str], handler: Handler | None, metadata: Mapping[str, str] | None
+    ) -> Agent:
+        """Make an agent of this node. Raises ``AgentExists``, ``UsageError``."""
+        _check_agent(agent_id, capabilities, metadata)
+        if agent_id in self._agents:
+            raise AgentExists(f"agent {agent_id} is registered on this node already")
+        if len(self._agents) >= MAX_AGENTS:
+            raise UsageError(f"a node holds at most {MAX_AGENTS} agents")
+        mailbox = Mailbox(agent_id, handler, self._plane.dispatcher, self._handler_concurrency)
+        self._plane.mailboxes[agent_id] = mailbox
+        agent = self._agents[agent_id] = Agent(self, mailbox, capabilities, metadata or {})
+        self._announce()
+        return agent
+
+    async def unregister(self, agent_id: int) -> None:
+        """Take an agent off the mesh. Raises ``UnknownAgent``."""
+        if self._agents.pop(agent_id, None) is None:
+            raise UnknownAgent(f"agent {agent_id} is not registered on this node")
+        self._publishing.forget_agent(agent_id)
+        self._plane.mailboxes.pop(agent_id).close()
+        self._announce()
+
+    def _announce(self) -> None:
+        records = tuple(
+            AgentRecord(agent_id, agent.capabilities, agent.metadata) for agent_id, agent in sorted(self._agents.items())
+        )
+        self._agents_changed(records)
+        self.forget_routes()
+
+    def forget_routes(self) -> None:
+        """The mesh has changed: every agent resolves its destinations anew."""
+        for agent in self._agents.values():
+            agent.forget_routes()
+
+    # -- point to point ----------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        agent: Agent,
+        to: int | Capability,
+        payload: bytes,
+        priority: MessagePriority,
+        ttl_ms: int,
+        message_type: MessageType,
+    ) -> Receipt:
+        """A send that the hot path of ``Agent.send`` leaves to us: first of its kind, large, or out of credit."""
+        data = self._checked(payload)
+        while True:
+            route = self._route(agent.agent_id, to, Kind.MESSAGE, message_type, priority, ttl_ms)
+            if isinstance(to, int) and message_type is MessageType.COMMAND and priority is MessagePriority.NORMAL and not ttl_ms:
+                agent.remember_route(to, route)
+            try:
+                return Receipt(route.outbox, await self._append(route, data))
+            except PeerLost:
+                # Nothing of this message has left: where the agent lives on another incarnation, send it there.
+                if self._is_current(route.outbox):
+                    raise
+                agent.forget_routes()
+
+    async def request(
+        self, agent: Agent, to: int | Capability, payload: bytes, timeout_s: float | None, priority: MessagePriority
+    ) -> AgentMessage:
+        """See ``Agent.request``."""
+        if timeout_s is None:
+            timeout_s = self._request_timeout_s
+        elif not timeout_s > 0:
+            raise UsageError(f"timeout_s={timeout_s} must be positive: nothing waits for ever")
+        key = (to, priority)
+        route = agent.request_routes.get(key)
+        if route is None or route.outbox.closed is not None:
+            route = self._route(agent.agent_id, to, Kind.REQUEST, MessageType.QUERY, priority, 0)
+            if isinstance(to, int):
+                agent.request_routes[key] = route
+        outbox = route.outbox
+        if outbox.room <= 0 or len(payload) > INLINE_BYTES or payload.__class__ is not bytes:
+            return await self._request_slowly(route, self._checked(payload), timeout_s)
+        return await self._plane.answer_to(route, outbox.append(route, payload), timeout_s)
+
+    async def _request_slowly(self, route: Route, payload: bytes, timeout_s: float) -> AgentMessage:
+        started = self._plane.loop.time()
+        try:
+            async with asyncio.timeout(timeout_s):
+                number = await self._append(route, payload)
+        except TimeoutError:
+            self._plane.statistics.requests_timed_out += 1
+            raise no_answer(route.to_agent, timeout_s) from None
+        left_s = max(timeout_s - (self._plane.loop.time() - started), 0.001)
+        return await self._plane.answer_to(route, number, left_s)
+
+    async def send_message(self, message: AgentMessage) -> Receipt:
+        """Send a message its user has made, with its own id and time."""
+        data = self._checked(message.payload)
+        if message.to_agent is None:
+            return await self.publish(message.from_agent, None, data)
+        route = self._route(
+            message.from_agent, message.to_agent, Kind.MESSAGE, message.message_type, message.priority, message.ttl
+        )
+        if len(data) > INLINE_BYTES:
+            return Receipt(route.outbox, await route.outbox.send_large(route, data))
+        await route.outbox.wait_for_room(len(data))
+        number = route.outbox.append_described(route, data, message.message_id, message.timestamp)
+        return Receipt(route.outbox, number, message.message_id)
+
+    def reply(self, agent: Agent, message: AgentMessage, payload: bytes) -> None:
+        """See ``Agent.reply``."""
+        mailbox = self._plane.mailboxes.get(agent.agent_id)
+        if message.message_type is not MessageType.QUERY or mailbox is None or not mailbox.reply(message, payload):
+            raise UsageError(f"{message!r} is not a request that agent {agent.agent_id} has received")
+
+    async def _append(self, route: Route, payload: bytes) -> int:
+        outbox = route.outbox
+        if len(payload) > INLINE_BYTES:
+            return await outbox.send_large(route, payload)
+        await outbox.wait_for_room(len(payload))
+        return outbox.append(route, payload)
+
+    def _route(
+        self,
+        from_agent: int,
+        to: int | Capability,
+        kind: Kind,
+        message_type: MessageType,
+        priority: MessagePriority,
+        ttl_ms: int,
+    ) -> Route:
+        agent_id = self._registry.choose(to) if isinstance(to, Capability) else to
+        return Route(self._outbox_to(agent_id), kind, agent_id, from_agent, int(message_type), int(priority), ttl_ms)
+
+    def _outbox_to(self, agent_id: int) -> Outbox:
+        if agent_id in self._agents:
+            return self._local
+        node_id = self._registry.home_of(agent_id)
+        if node_id is None:
+            raise UnknownAgent(f"agent {agent_id!r} is not on any node known to this one")
+        return self._plane.link_to(node_id, self._registry.incarnation_of(node_id))
+
+    def _is_current(self, outbox: Outbox) -> bool:
+        return outbox is self._local or outbox in self._plane.links.values()
+
+    def _checked(self, payload: bytes) -> bytes:
+        if payload.__class__ is not bytes:
+            if not isinstance(payload, bytes | bytearray | memoryview):
+                raise UsageError(f"a payload is bytes, not {type(payload).__name__}: encode it first")
+            payload = bytes(payload)
+        if len(payload) > self._plane.max_message_bytes:
+            raise MessageTooLarge(f"{len(payload)} bytes, and max_message_bytes is {self._plane.max_message_bytes}")
+        return payload
+
+    # -- groups ------------------------------------------------------------------------------------------------------
+
+    async def publish(self, from_agent: int, group: str | None, payload: bytes) -> Receipt:
+        """To every other agent of a group, or of the mesh where ``group`` is None."""
+        if payload.__class__ is not bytes:
+            payload = self._checked(payload)
+        if len(payload) > ATTACHMENT_BYTES:
+            raise MessageTooLarge(f"{len(payload)} bytes: a published message holds at most {ATTACHMENT_BYTES}; send larger ones")
+        topic = self._publishing.topic(None if group is None else _checked_group(group))
+        if topic.room <= 0:
+            await topic.wait_for_room(len(payload))
+        return Receipt(topic, topic.append(from_agent, payload))
+
+    async def join_group(self, agent_id: int, group: str) -> None:
+        """See ``Agent.join_group``."""
+        feeds = self._publishing.join_group(agent_id, _checked_group(group))
+        try:
+            async with asyncio.timeout(GROUP_JOIN_TIMEOUT_S):
+                for feed in feeds:
+                    await feed.live.wait()
+        except TimeoutError:
+            late = ", ".join(feed.node_id for feed in feeds if not feed.live.is_set())
+            logger.warning("group %r: %s did not confirm within %g s; it is still being asked", group, late, GROUP_JOIN_TIMEOUT_S)
+
+    async def leave_group(self, agent_id: int, group: str) -> None:
+        """See ``Agent.leave_group``."""
+        self._publishing.leave_group(agent_id, _checked_group(group))
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout_s: float) -> int:
+        """Flush everything and wait until peers have it; how many records were left after ``timeout_s`` seconds."""
+        links = list(self._plane.links.values())
+        try:
+            async with asyncio.timeout(timeout_s):
+                for link in links:
+                    link.flush()
+                    if link.unacknowledged and link.is_reachable:
+                        await link.acknowledged(link.next_record - 1)
+        except (TimeoutError, NetworkError):
+            pass  # what is left is counted below and reported by the links when they close
+        return sum(link.unacknowledged for link in links)
+
+    def close(self, error: NetworkError) -> None:
+        """Agents end."""
+        for mailbox in self._plane.mailboxes.values():
+            mailbox.close()
+        self._plane.mailboxes.clear()
+        self._local.close(error)
+
+
+def _checked_group(group: str) -> str:
+    if not group or "\0" in group or len(group.encode()) > GROUP_NAME_BYTES:
+        raise UsageError(f"a group's name has 1 to {GROUP_NAME_BYTES} bytes and no NUL, unlike {group!r}")
+    return group
+
+
+def _check_agent(agent_id: object, capabilities: Sequence[str], metadata: Mapping[str, str] | None) -> None:
+    if not is_agent_id(agent_id):
+        raise ConfigurationError(f"agent id {agent_id!r} is not an integer from 0 to 2**64 - 1")
+    if isinstance(capabilities, str) or not all(isinstance(name, str) and name for name in capabilities):
+        raise ConfigurationError(f"capabilities must be a list of non-empty strings, not {capabilities!r}")
+    for key, value in (metadata or {}).items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ConfigurationError(f"metadata maps strings to strings, unlike {key!r}: {value!r}")

@@ -1,0 +1,233 @@
+"""A running node: sockets, planes, components and discovery, put together and taken apart in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import zmq
+
+from zmesh.config import NetworkConfig, parse_address
+from zmesh.coordinator import Coordinator
+from zmesh.core.membership.messages import AgentRecord, NodeRecord
+from zmesh.discovery.interfaces import advertised_hosts, machine_id
+from zmesh.errors import ConfigurationError, PeerLost, RequestTimeout
+from zmesh.finding import Finding
+from zmesh.joining import Membership
+from zmesh.messenger import Messenger
+from zmesh.model import now_ms
+from zmesh.registry import Registry
+from zmesh.runtime.control import ControlPlane, IncidentNotice
+from zmesh.runtime.data_plane import DataPlane
+from zmesh.runtime.ports import bind_port_block
+from zmesh.runtime.publishing import Publishing
+from zmesh.runtime.transport import endpoint_of
+from zmesh.security import Verifier
+from zmesh.version import VERSION
+
+__all__ = ["NetworkInfo", "Node"]
+
+logger = logging.getLogger("zmesh")
+
+DRAIN_TIMEOUT_S: Final = 5.0
+JOIN_PATIENCE_S: Final = 3.0  # how long join_network waits for an address it was given; discovery goes on after it
+MIN_LIBZMQ: Final = (4, 3, 5)
+MAX_SOCKETS: Final = 65_536  # ZeroMQ's default of 1,023 is about 250 peers
+
+
+class NetworkInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node can say of itself. ``addresses`` are what another machine can dial, best first."""
+
+    node_id: str
+    mesh: str
+    mesh_id: str
+    fingerprint: str
+    incarnation: int
+    addresses: tuple[str, ...]
+    discovery: dict[str, str]
+    has_authority: bool
+    is_client: bool
+
+
+class Node:
+    """Everything that lives between joining and leaving."""
+
+    def __init__(self, config: NetworkConfig, membership: Membership, report: Callable[[IncidentNotice], None]) -> None:
+        """Binds the sockets. Raises ``ConfigurationError``, ``AddressInUse``; nothing is left open then."""
+        check_libzmq()
+        raise_file_limit()
+        self.config = config
+        self.membership = membership
+        identity = membership.claim.identity
+        loop = asyncio.get_running_loop()
+        self._report = report
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, min(MAX_SOCKETS, int(self._context.get(zmq.SOCKET_LIMIT))))
+        timings = config.effective_timings
+        listen_host, listen_port = parse_address(config.listen) if config.listen is not None else ("*", None)
+        self._listen_host = listen_host
+        try:
+            self._control = ControlPlane(
+                context=self._context,
+                identity=identity,
+                verifier=Verifier(identity.mesh_id, identity.authority_public),
+                timings=timings,
+                authority=membership.keystore.authority() if membership.keystore.has_authority() else None,
+                notify=self._notify,
+                seed=int.from_bytes(os.urandom(8)),
+            )
+            bound = bind_port_block(self._context, identity, listen_host, listen_port)
+        except BaseException:
+            self._context.destroy(0)
+            raise
+        self.record = NodeRecord(
+            node_id=identity.node_id,
+            incarnation=now_ms(),
+            version=1,
+            certificate=identity.certificate,
+            machine=machine_id(),
+            hosts=advertised_hosts(listen_host, config.advertise),
+            introduction_port=bound.base_port,
+            control_port=bound.base_port + 1,
+            data_port=bound.base_port + 2,
+            publish_port=bound.base_port + 3,
+            client=config.client,
+            software=f"zmesh-agents {VERSION}",
+        )
+        self._bound = bound
+        self.plane = DataPlane(
+            loop=loop,
+            context=self._context,
+            router=bound.data,
+            keys=(identity.curve_public, identity.curve_secret),
+            node_id=identity.node_id,
+            incarnation=self.record.incarnation,
+            window_bytes=config.window_bytes,
+            max_message_bytes=config.max_message_bytes,
+            idle_link_s=config.idle_link_s,
+            incident=lambda kind, reason, source: report(IncidentNotice(kind, reason, source, 1)),
+            peer_disconnected=self._control.disconnected,
+        )
+        self.publishing = Publishing(self.plane, bound.publish)
+        self.registry = Registry(self._control.last_heard_ms)
+        self.messenger = Messenger(
+            self.plane,
+            self.publishing,
+            self.registry,
+            request_timeout_s=config.request_timeout_s,
+            handler_concurrency=config.handler_concurrency,
+            agents_changed=self._agents_changed,
+        )
+        self._coordinator = Coordinator(
+            loop, self.plane, self.publishing, self.registry, self.messenger, timings, report
+        )
+        self._finding: Finding | None = None
+
+    def _notify(self, notice: object) -> None:
+        self._coordinator.notify(notice)
+
+    # -- coming and going ----------------------------------------------------------------------------------------------
+
+    async def start(self, addresses: Sequence[str]) -> None:
+        """Begin to serve, and to look for others."""
+        identity = self.membership.claim.identity
+        self.registry.add_self(self.record, self.record.hosts[0] if self.record.hosts else "", identity.fingerprint)
+        self._control.start(self._bound, self.record)
+        self.plane.start()
+        self.publishing.start()
+        self._finding = Finding(
+            mesh_id=identity.mesh_id,
+            node_id=identity.node_id,
+            incarnation=self.record.incarnation,
+            port=self.record.introduction_port,
+            listen_host=self._listen_host,
+            advertise=self.config.advertise,
+            addresses=tuple(dict.fromkeys((*addresses, *self.config.bootstrap, *self.membership.addresses))),
+            mdns=self.config.mdns,
+            dial=self._control.dial,
+            hosts_changed=self._hosts_changed,
+            failed=lambda way, reason: self._report(IncidentNotice("discovery_failed", reason, way, 1)),
+        )
+        await self._finding.start()
+        self.membership.claim.announce(self.info().addresses)
+
+    async def wait_until_found(self, addresses: Sequence[str]) -> None:
+        """Wait, not for long, until somebody answers where the caller said that somebody is."""
+        if not (addresses or self.config.bootstrap or self.membership.addresses):
+            return
+        try:
+            await self.registry.wait_for_nodes(2, JOIN_PATIENCE_S)
+        except RequestTimeout:
+            given = ", ".join((*addresses, *self.config.bootstrap, *self.membership.addresses))
+            reason = f"nobody has answered at {given} within {JOIN_PATIENCE_S:g} s; they are asked again from time to time"
+            self._report(IncidentNotice("nobody_answered", reason, given, 1))
+
+    async def stop(self) -> None:
+        """Deliver what is on its way, say goodbye, close everything."""
+        left = await self.messenger.drain(DRAIN_TIMEOUT_S)
+        if left:
+            logger.warning("left the mesh with %d messages that were not acknowledged", left)
+        if self._finding is not None:
+            await self._finding.stop()
+        await asyncio.to_thread(self._control.stop, goodbye=True)
+        self._coordinator.close()
+        farewell = PeerLost("this node has left the mesh")
+        self.publishing.close(farewell)
+        self.messenger.close(farewell)
+        await self.plane.close()
+        self.registry.close()
+        await asyncio.to_thread(self._context.term)
+        self.membership.claim.release()
+
+    # -- what it says of itself ------------------------------------------------------------------------------------------
+
+    def info(self) -> NetworkInfo:
+        """See ``AgentNetwork.info``."""
+        identity = self.membership.claim.identity
+        port = self.record.introduction_port
+        return NetworkInfo(
+            node_id=identity.node_id,
+            mesh=identity.mesh,
+            mesh_id=identity.mesh_id,
+            fingerprint=identity.fingerprint,
+            incarnation=self.record.incarnation,
+            addresses=tuple(endpoint_of(host, port) for host in self.record.hosts),
+            discovery=self._finding.states() if self._finding is not None else {},
+            has_authority=self.membership.keystore.has_authority(),
+            is_client=self.config.client,
+        )
+
+    def _agents_changed(self, agents: tuple[AgentRecord, ...]) -> None:
+        self._control.update_record(agents=agents)
+        self._change_record(agents=agents)
+
+    def _hosts_changed(self, hosts: tuple[str, ...]) -> None:
+        self._control.update_record(hosts=hosts)
+        self._change_record(hosts=hosts)
+        self.membership.claim.announce(self.info().addresses)
+
+    def _change_record(self, **changes: object) -> None:
+        from dataclasses import replace
+
+        self.record = replace(self.record, version=self.record.version + 1, **changes)  # type: ignore[arg-type]
+        self.registry.update_self(self.record)
+
+
+def check_libzmq() -> None:
+    """Older versions abort the process in situations that peers can bring about."""
+    if zmq.zmq_version_info() < MIN_LIBZMQ:
+        raise ConfigurationError(f"libzmq {zmq.zmq_version()} is too old: install pyzmq 27 or newer, which brings 4.3.5")
+    if not zmq.has("curve"):
+        raise ConfigurationError("this libzmq was built without CURVE: install pyzmq from PyPI, whose wheels have it")
+
+
+def raise_file_limit() -> None:
+    """A connection is a descriptor: take all that the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

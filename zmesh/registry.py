@@ -1,0 +1,326 @@
+"""The Agent Registry: who is there, and where a message for an agent or a capability goes."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from itertools import count
+from typing import Final
+
+import msgspec
+
+from zmesh.core.membership.messages import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
+from zmesh.errors import RequestTimeout, UnknownAgent
+from zmesh.events import EventStream
+from zmesh.model import AgentNode, Capability, NodeInfo, NodeStatus, now_ms
+
+__all__ = ["Registry", "RegistryEvent", "RegistryEventKind"]
+
+logger = logging.getLogger("zmesh.registry")
+
+
+class RegistryEventKind(enum.Enum):
+    """What happened."""
+
+    NODE_JOINED = "node_joined"
+    NODE_CHANGED = "node_changed"
+    NODE_RESTARTED = "node_restarted"
+    NODE_SUSPECTED = "node_suspected"
+    NODE_RECOVERED = "node_recovered"
+    NODE_DIED = "node_died"
+    NODE_LEFT = "node_left"
+    AGENT_ADDED = "agent_added"
+    AGENT_REMOVED = "agent_removed"
+
+
+class RegistryEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One change. ``agent`` is set for the two events of agents; ``reason`` says why a node was suspected or died."""
+
+    kind: RegistryEventKind
+    node: NodeInfo
+    agent: AgentNode | None = None
+    reason: str = ""
+
+
+_STATUS_AFTER: Final = {
+    MemberEventKind.JOINED: NodeStatus.ACTIVE,
+    MemberEventKind.CHANGED: NodeStatus.ACTIVE,
+    MemberEventKind.RESTARTED: NodeStatus.ACTIVE,
+    MemberEventKind.RECOVERED: NodeStatus.ACTIVE,
+    MemberEventKind.SUSPECTED: NodeStatus.INACTIVE,
+    MemberEventKind.DIED: NodeStatus.DISCONNECTED,
+    MemberEventKind.LEFT: NodeStatus.DISCONNECTED,
+}
+_KIND_OF: Final = {
+    MemberEventKind.JOINED: RegistryEventKind.NODE_JOINED,
+    MemberEventKind.CHANGED: RegistryEventKind.NODE_CHANGED,
+    MemberEventKind.RESTARTED: RegistryEventKind.NODE_RESTARTED,
+    MemberEventKind.RECOVERED: RegistryEventKind.NODE_RECOVERED,
+    MemberEventKind.SUSPECTED: RegistryEventKind.NODE_SUSPECTED,
+    MemberEventKind.DIED: RegistryEventKind.NODE_DIED,
+    MemberEventKind.LEFT: RegistryEventKind.NODE_LEFT,
+}
+
+
+class _Node:
+    """A node as known here. ``routable`` is false once messages for it can no longer be held."""
+
+    __slots__ = ("fingerprint", "heard_ms", "host", "is_self", "record", "routable", "status")
+
+    def __init__(self, record: NodeRecord, host: str, fingerprint: str, is_self: bool) -> None:
+        self.record = record
+        self.host = host
+        self.fingerprint = fingerprint
+        self.is_self = is_self
+        self.status = NodeStatus.ACTIVE
+        self.routable = True
+        self.heard_ms = now_ms()
+
+
+class Registry:
+    """Nodes and agents as this process knows them; made and fed by ``AgentNetwork``."""
+
+    def __init__(self, last_heard_ms: Callable[[str], int | None] = lambda node_id: None) -> None:
+        self._nodes: dict[str, _Node] = {}
+        self._homes: dict[int, list[str]] = {}  # agent id -> the nodes that claim to have it, first come first
+        self._capable: dict[str, list[tuple[int, str]]] = {}  # capability -> (agent id, node id), in order of the ids
+        self._turns: dict[str, count[int]] = {}
+        self._events: EventStream[RegistryEvent] = EventStream()
+        self._last_heard_ms = last_heard_ms
+        self._changed = asyncio.Event()
+
+    # -- what a user asks --------------------------------------------------------------------------------------------
+
+    def nodes(self, status: NodeStatus | None = None) -> list[NodeInfo]:
+        """All nodes known, this one included, by name."""
+        infos = (self._info(self._nodes[node_id]) for node_id in sorted(self._nodes))
+        return [info for info in infos if status is None or info.status is status]
+
+    def agents(
+        self, capability: str | None = None, status: NodeStatus | None = None, node_id: str | None = None
+    ) -> list[AgentNode]:
+        """All agents known that match, by agent id."""
+        found = [
+            _agent(node, record, self._heard(node))
+            for node in self._nodes.values()
+            if (status is None or node.status is status) and (node_id is None or node.record.node_id == node_id)
+            for record in node.record.agents
+            if capability is None or capability in record.capabilities
+        ]
+        return sorted(found, key=lambda agent: (agent.agent_id, agent.node_id))
+
+    def agent(self, agent_id: int) -> AgentNode | None:
+        """The agent with that id, on the node its messages go to; None where nobody knows it."""
+        node_id = self.home_of(agent_id)
+        if node_id is None:
+            return None
+        node = self._nodes[node_id]
+        return next(_agent(node, r, self._heard(node)) for r in node.record.agents if r.agent_id == agent_id)
+
+    def watch(self) -> AsyncIterator[RegistryEvent]:
+        """Every change, in order and without gaps, after what is there already as NODE_JOINED and AGENT_ADDED.
+
+        The iteration raises ``NetworkError`` for a watcher that is 65,536 events behind, and ends with the network.
+        """
+        return self._events.watch(self._snapshot())
+
+    def _snapshot(self) -> list[RegistryEvent]:
+        events = []
+        for node in self._nodes.values():
+            events.append(self._event(node, RegistryEventKind.NODE_JOINED))
+            events += [self._agent_event(node, record, RegistryEventKind.AGENT_ADDED) for record in node.record.agents]
+            if node.status is NodeStatus.INACTIVE:
+                events.append(self._event(node, RegistryEventKind.NODE_SUSPECTED))
+            elif node.status is NodeStatus.DISCONNECTED:
+                events.append(self._event(node, RegistryEventKind.NODE_DIED))
+        return events
+
+    async def wait_for_agent(self, agent_id: int, timeout_s: float = 10.0) -> AgentNode:
+        """Wait until an agent is known. Raises ``UnknownAgent`` after ``timeout_s`` seconds."""
+        await self._wait(lambda: self.home_of(agent_id) is not None, timeout_s, f"agent {agent_id} did not appear")
+        agent = self.agent(agent_id)
+        if agent is None:
+            raise UnknownAgent(f"agent {agent_id} has gone again")
+        return agent
+
+    async def wait_for_nodes(self, number: int, timeout_s: float = 10.0) -> None:
+        """Wait until ``number`` nodes are active, this one included. Raises ``RequestTimeout``."""
+        await self._wait(
+            lambda: len(self.nodes(NodeStatus.ACTIVE)) >= number, timeout_s, f"fewer than {number} nodes are active"
+        )
+
+    async def _wait(self, condition: Callable[[], bool], timeout_s: float, complaint: str) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise RequestTimeout(f"{complaint} within {timeout_s:g} s") from None
+
+    # -- where messages go -------------------------------------------------------------------------------------------
+
+    def home_of(self, agent_id: int) -> str | None:
+        """The node a message for that agent goes to: of several that claim it, the first known that is up."""
+        homes = [node_id for node_id in self._homes.get(agent_id, ()) if self._nodes[node_id].routable]
+        active = (node_id for node_id in homes if self._nodes[node_id].status is NodeStatus.ACTIVE)
+        return next(active, homes[0] if homes else None)
+
+    def incarnation_of(self, node_id: str) -> int:
+        """The current incarnation of a known node."""
+        return self._nodes[node_id].record.incarnation
+
+    def is_known(self, node_id: str) -> bool:
+        """Whether there is, or lately was, such a node."""
+        return node_id in self._nodes
+
+    def choose(self, capability: Capability) -> int:
+        """An active agent with a capability, each in its turn. Raises ``UnknownAgent``."""
+        candidates = [
+            agent_id
+            for agent_id, node_id in self._capable.get(capability.name, ())
+            if self._nodes[node_id].status is NodeStatus.ACTIVE
+        ]
+        if not candidates:
+            known = ", ".join(sorted(self._capable)) or "none"
+            raise UnknownAgent(f"no active agent has the capability {capability.name!r}; capabilities known: {known}")
+        turn = next(self._turns.setdefault(capability.name, count()))
+        return candidates[turn % len(candidates)]
+
+    # -- what the coordinator reports ----------------------------------------------------------------------------------
+
+    def add_self(self, record: NodeRecord, host: str, fingerprint: str) -> None:
+        """This node itself."""
+        node = self._nodes[record.node_id] = _Node(record, host, fingerprint, is_self=True)
+        self._emit(self._event(node, RegistryEventKind.NODE_JOINED))
+
+    def update_self(self, record: NodeRecord) -> None:
+        """This node's own record changed."""
+        self._replace_record(self._nodes[record.node_id], record)
+
+    def apply(self, event: MemberEvent, host: str, fingerprint: str) -> None:
+        """A change of the membership."""
+        record = event.record
+        node = self._nodes.get(record.node_id)
+        if node is None:
+            node = self._nodes[record.node_id] = _Node(_without_agents(record), host, fingerprint, False)
+        node.host, node.fingerprint = host or node.host, fingerprint or node.fingerprint
+        node.status = _STATUS_AFTER[event.kind]
+        if record.maintenance and node.status is NodeStatus.ACTIVE:
+            node.status = NodeStatus.MAINTENANCE
+        node.heard_ms = now_ms()
+        node.routable = node.routable or node.status is not NodeStatus.DISCONNECTED
+        if event.kind is MemberEventKind.LEFT:
+            self.forget_agents(record.node_id)
+        self._emit(self._event(node, _KIND_OF[event.kind], event.reason))
+        if event.kind is not MemberEventKind.LEFT:
+            self._replace_record(node, record)
+
+    def forget_agents(self, node_id: str) -> None:
+        """Messages for this node can no longer be held: its agents are unknown until it returns."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.routable = False
+            self._replace_record(node, _without_agents(node.record))
+
+    def forget(self, node_id: str) -> None:
+        """The node has been gone for so long that it is not listed any more."""
+        self.forget_agents(node_id)
+        self._nodes.pop(node_id, None)
+
+    def close(self) -> None:
+        """Watchers end."""
+        self._events.close()
+
+    def _replace_record(self, node: _Node, record: NodeRecord) -> None:
+        before = {agent.agent_id: agent for agent in node.record.agents}
+        after = {agent.agent_id: agent for agent in record.agents}
+        removed = [agent for agent_id, agent in before.items() if after.get(agent_id) != agent]
+        added = [agent for agent_id, agent in after.items() if before.get(agent_id) != agent]
+        for agent in removed:
+            self._unlist(node, agent)
+        gone = [self._agent_event(node, a, RegistryEventKind.AGENT_REMOVED) for a in removed if a.agent_id not in after]
+        node.record = record
+        for agent in added:
+            self._list(node, agent)
+        for event in gone:
+            self._emit(event)
+        for agent in added:
+            self._emit(self._agent_event(node, agent, RegistryEventKind.AGENT_ADDED))
+        self._changed.set()
+
+    def _list(self, node: _Node, agent: AgentRecord) -> None:
+        homes = self._homes.setdefault(agent.agent_id, [])
+        if homes:
+            logger.warning(
+                "agent %d is on node %s and on node %s; messages go to %s", agent.agent_id, homes[0], node.record.node_id, homes[0]
+            )
+        homes.append(node.record.node_id)
+        for capability in agent.capabilities:
+            listed = self._capable.setdefault(capability, [])
+            listed.append((agent.agent_id, node.record.node_id))
+            listed.sort()
+
+    def _unlist(self, node: _Node, agent: AgentRecord) -> None:
+        homes = self._homes[agent.agent_id]
+        homes.remove(node.record.node_id)
+        if not homes:
+            del self._homes[agent.agent_id]
+        for capability in agent.capabilities:
+            listed = self._capable[capability]
+            listed.remove((agent.agent_id, node.record.node_id))
+            if not listed:
+                del self._capable[capability]
+
+    # -- views and events --------------------------------------------------------------------------------------------
+
+    def _heard(self, node: _Node) -> int:
+        if node.is_self:
+            return now_ms()
+        return max(node.heard_ms, self._last_heard_ms(node.record.node_id) or 0)
+
+    def _info(self, node: _Node) -> NodeInfo:
+        record = node.record
+        return NodeInfo(
+            node_id=record.node_id,
+            status=node.status,
+            address=node.host,
+            port=record.introduction_port,
+            incarnation=record.incarnation,
+            last_heartbeat=self._heard(node),
+            agents=tuple(sorted(agent.agent_id for agent in record.agents)),
+            fingerprint=node.fingerprint,
+            is_self=node.is_self,
+            is_client=record.client,
+        )
+
+    def _event(self, node: _Node, kind: RegistryEventKind, reason: str = "") -> RegistryEvent:
+        return RegistryEvent(kind=kind, node=self._info(node), reason=reason)
+
+    def _agent_event(self, node: _Node, record: AgentRecord, kind: RegistryEventKind) -> RegistryEvent:
+        return RegistryEvent(kind=kind, node=self._info(node), agent=_agent(node, record, self._heard(node)))
+
+    def _emit(self, event: RegistryEvent) -> None:
+        self._changed.set()
+        self._events.emit(event)
+
+
+def _agent(node: _Node, record: AgentRecord, heard_ms: int) -> AgentNode:
+    return AgentNode(
+        node_id=node.record.node_id,
+        agent_id=record.agent_id,
+        address=node.host,
+        port=node.record.data_port,
+        capabilities=list(record.capabilities),
+        status=node.status,
+        last_heartbeat=heard_ms,
+        metadata=dict(record.metadata),
+    )
+
+
+def _without_agents(record: NodeRecord) -> NodeRecord:
+    return replace(record, agents=())
+

@@ -1,0 +1,3 @@
+"""Drivers of the protocol cores: the ZeroMQ sockets, the control thread, the event loop, the clocks."""
+
+__all__: list[str] = []

@@ -1,0 +1,71 @@
+"""What the control plane tells the rest of the process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zmesh.core.membership.messages import MemberEvent
+
+__all__ = ["ControlNotice", "ControlStatistics", "IncidentLog", "IncidentNotice", "PeerNotice"]
+
+MAX_REMEMBERED = 1024  # distinct (kind, source): strangers may come from any number of addresses
+
+
+@dataclass(frozen=True, slots=True)
+class PeerNotice:
+    """A change of the membership, with what is needed to connect to the node."""
+
+    event: MemberEvent
+    host: str  # an address at which the node has answered this one, "" if unknown
+    curve_public: bytes  # Z85
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentNotice:
+    """Something was refused, dropped or failed. Given once for each kind and source."""
+
+    kind: str
+    reason: str
+    source: str  # a node's name, or an address
+    count: int  # how many of this kind there have been, this one included
+
+
+ControlNotice = PeerNotice | IncidentNotice
+
+
+@dataclass(frozen=True, slots=True)
+class ControlStatistics:
+    """Counters since the start."""
+
+    frames_sent: int
+    frames_received: int
+    frames_unsent: int  # kept back or given up, for want of a connection
+    keys_accepted: int
+    keys_refused: int
+    dials_opened: int
+    introductions: int  # completed, by either side
+    enrolments: int
+    incidents: dict[str, int]  # by kind, in order of first occurrence
+
+
+class IncidentLog:
+    """Counts every incident, and tells of the first of each kind and source. Bounded, whatever strangers do."""
+
+    def __init__(self, notify: Callable[[IncidentNotice], None]) -> None:
+        self._notify = notify
+        self._counts: Counter[str] = Counter()
+        self._told: set[tuple[str, str]] = set()
+
+    def report(self, kind: str, source: str, reason: str) -> None:
+        """Count it, and tell of it if it is new. ``kind`` is one of zmesh's own words, never a stranger's."""
+        self._counts[kind] += 1
+        if (kind, source) not in self._told and len(self._told) < MAX_REMEMBERED:
+            self._told.add((kind, source))
+            self._notify(IncidentNotice(kind, reason, source, self._counts[kind]))
+
+    def counts(self) -> dict[str, int]:
+        """How many of each kind. Safe from any thread."""
+        return dict(self._counts)

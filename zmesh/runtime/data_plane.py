@@ -1,0 +1,343 @@
+"""The data plane: the ROUTER that everything comes in on, the links, and their timers, on the user's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+import zmq
+
+from zmesh.core.delivery import DeadlineWheel
+from zmesh.errors import HandlerFailed, NetworkError, PeerLost, ProtocolViolation, RequestTimeout, UnknownAgent
+from zmesh.model import AgentMessage
+from zmesh.runtime.counters import Statistics
+from zmesh.runtime.dispatch import Batch, Dispatcher, Mailbox
+from zmesh.runtime.link import Link, PeerAddress
+from zmesh.runtime.outbox import Outbox, PendingRequest, Route, answer_route
+from zmesh.runtime.received import ReceivedMessage, received_messages
+from zmesh.runtime.sockets import cut_connection
+from zmesh.runtime.transport import CurveKeys
+from zmesh.wire.data import Frame, Kind, Run, TopicNote, decode_failure, decode_frame, encode_failure
+
+__all__ = ["DataPlane", "Wheel", "no_answer"]
+
+logger = logging.getLogger("zmesh.data")
+
+TICK_S: Final = 0.02  # stalled acks and deadlines are looked at this often
+ACK_TICK_S: Final = 0.001
+FRAMES_PER_TURN: Final = 32  # then other callbacks of the loop get their turn
+UNKNOWN_AGENT: Final = "UnknownAgent"  # the error type of a FAILURE from a node that does not have the agent
+
+Wheel = DeadlineWheel["asyncio.Future[AgentMessage]", PendingRequest]
+
+
+class DataPlane:
+    """Owns the data ROUTER and one ``Link`` per peer. Everything here runs on the loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        context: zmq.Context[zmq.Socket[bytes]],
+        router: zmq.Socket[bytes],
+        keys: CurveKeys,
+        node_id: str,
+        incarnation: int,
+        window_bytes: int,
+        max_message_bytes: int,
+        idle_link_s: float,
+        incident: Callable[[str, str, str], None],
+        peer_disconnected: Callable[[str], None],
+    ) -> None:
+        self.loop = loop
+        self.context = context
+        self.keys = keys
+        self.node_id = node_id
+        self.incarnation = incarnation
+        self.window_bytes = window_bytes
+        self.max_message_bytes = max_message_bytes
+        self.idle_link_s = idle_link_s
+        self.statistics = Statistics()
+        self.dispatcher = Dispatcher(loop, self.statistics)
+        self.mailboxes: dict[int, Mailbox] = {}
+        self.links: dict[str, Link] = {}
+        self.wheel: Wheel = DeadlineWheel()
+        self.topic_notes: Callable[[Link, list[TopicNote], list[bytes]], None] = lambda link, notes, repairs: None
+        self.link_connected: Callable[[Link], None] = lambda link: None
+        self._router = router
+        self._router_fd = int(router.getsockopt(zmq.FD))
+        self._incident = incident
+        self._peer_disconnected = peer_disconnected
+        self._large_locks: dict[Link, asyncio.Lock] = {}
+        self._unsettled: dict[Link, None] = {}  # links that owe an ack within a millisecond
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self.on_tick: list[Callable[[float], None]] = []
+
+    def start(self) -> None:
+        """Begin to read."""
+        self.loop.add_reader(self._router_fd, self._read)
+        self.loop.call_soon(self._read)
+        self._tick_timer = self.loop.call_later(TICK_S, self._tick)
+
+    async def close(self) -> None:
+        """End all links and stop handlers."""
+        await self.dispatcher.close()
+        for timer in (self._ack_timer, self._tick_timer):
+            if timer is not None:
+                timer.cancel()
+        self.loop.remove_reader(self._router_fd)
+        for link in list(self.links.values()):
+            link.close(PeerLost("this node has left the mesh"))
+        self.links.clear()
+        self._router.close(0)
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def link_to(self, node_id: str, incarnation: int) -> Link:
+        """The link to that incarnation of a peer, made on first use; an older incarnation's is closed."""
+        link = self.links.get(node_id)
+        if link is not None and link.remote_incarnation >= incarnation:
+            return link
+        if link is not None:
+            link.close(PeerLost(f"node {node_id} has restarted"))
+            self._forget(link)
+        link = self.links[node_id] = Link(self, node_id, incarnation)
+        return link
+
+    def set_address(self, node_id: str, incarnation: int, address: PeerAddress) -> None:
+        """Where that incarnation of a peer can be reached."""
+        self.link_to(node_id, incarnation).set_address(address)
+
+    def close_link(self, node_id: str, reason: str) -> None:
+        """The peer is gone for good: report what it never acknowledged."""
+        link = self.links.pop(node_id, None)
+        if link is not None:
+            link.close(PeerLost(reason))
+            self._forget(link)
+
+    def link_disconnected(self, link: Link) -> None:
+        """Its socket lost the connection: a hint for membership."""
+        self._peer_disconnected(link.node_id)
+
+    def large_lock(self, link: Link) -> asyncio.Lock:
+        """Held while a large message is being sent on the link."""
+        lock = self._large_locks.get(link)
+        if lock is None:
+            lock = self._large_locks[link] = asyncio.Lock()
+        return lock
+
+    def _forget(self, link: Link) -> None:
+        self._large_locks.pop(link, None)
+        self._unsettled.pop(link, None)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        router = self._router
+        if router.closed:
+            return
+        touched: dict[Link, None] = {}
+        for _ in range(FRAMES_PER_TURN):
+            if not router.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]  # an int for this option
+                break
+            link = self._read_frame(router)
+            if link is not None:
+                touched[link] = None
+        else:
+            self.loop.call_soon(self._read)  # the descriptor is edge-triggered: it will not call for what is left
+        now = monotonic()
+        for link in touched:
+            if not link.settle(now):
+                self.settle_later(link)
+
+    def _read_frame(self, router: zmq.Socket[bytes]) -> Link | None:
+        router.recv(zmq.NOBLOCK)
+        part = router.recv(zmq.NOBLOCK, copy=False)
+        attachment = None
+        if part.more:
+            attachment = router.recv(zmq.NOBLOCK, copy=False)
+            if attachment.more:
+                self._drain_message(router)
+                self._refuse(part, ProtocolViolation("malformed_frame", "more than two parts"))
+                return None
+        try:
+            return self._receive(part, attachment)
+        except ProtocolViolation as violation:
+            self._refuse(part, violation)
+            return None
+
+    def _receive(self, part: zmq.Frame, attachment: zmq.Frame | None) -> Link | None:
+        node_id = _authenticated_sender(part)
+        if node_id is None:
+            self.statistics.dropped_unauthenticated += 1
+            return None
+        frame = decode_frame(part.buffer)
+        statistics = self.statistics
+        statistics.frames_received += 1
+        size = len(part) + (len(attachment) if attachment is not None else 0)
+        statistics.bytes_received += size
+        link = self._link_of(node_id, frame)
+        if link is not None:
+            link.receive(monotonic(), frame, size, attachment.buffer if attachment is not None else None)
+        return link
+
+    def _link_of(self, node_id: str, frame: Frame) -> Link | None:
+        """The session a frame belongs to; None for one of the past."""
+        link = self.links.get(node_id)
+        incarnation = frame.sender_incarnation
+        if frame.receiver_incarnation != self.incarnation or (link is not None and link.remote_incarnation > incarnation):
+            self.statistics.dropped_stale += 1
+            return None
+        return link if link is not None and link.remote_incarnation == incarnation else self.link_to(node_id, incarnation)
+
+    def _drain_message(self, router: zmq.Socket[bytes]) -> None:
+        while router.recv(zmq.NOBLOCK, copy=False).more:
+            pass
+
+    def _refuse(self, part: zmq.Frame, violation: ProtocolViolation) -> None:
+        """Count a forbidden frame and cut its connection; the peer's session goes on when it reconnects."""
+        self.refuse_published(_authenticated_sender(part) or "?", violation)
+        self.statistics.connections_cut += 1
+        cut_connection(part)
+
+    def refuse_published(self, node_id: str, violation: ProtocolViolation) -> None:
+        """Count a forbidden frame, and say so once."""
+        if violation.reason == "wrong_version":
+            self.statistics.dropped_wrong_version += 1
+        else:
+            self.statistics.dropped_malformed += 1
+        self._incident(violation.reason, str(violation), node_id)
+
+    # -- delivering --------------------------------------------------------------------------------------------------
+
+    def deliver_run(self, outbox: Outbox, run: Run, first: int, timestamp: int, share: int) -> int:
+        """Hand a run to its agent or its requests; how many of its records are still held."""
+        if run.kind >= Kind.REPLY:
+            self._deliver_replies(outbox, run, first, timestamp)
+            return 0
+        mailbox = self.mailboxes.get(run.to_agent)
+        length = len(run.payloads)
+        if mailbox is None:
+            self._undeliverable(outbox, run, first)
+            return 0
+        origin = outbox.origin
+        messages = received_messages(run, first, timestamp, origin)
+        answers_to = outbox if run.kind is Kind.REQUEST else None
+        return mailbox.deliver(Batch(messages, length, outbox, answers_to, share, run.ttl_ms))
+
+    def _undeliverable(self, outbox: Outbox, run: Run, first: int) -> None:
+        self.statistics.lost_unknown_agent += len(run.payloads)
+        logger.warning("dropped %d messages for agent %d, which is not here", len(run.payloads), run.to_agent)
+        if run.kind is Kind.REQUEST:
+            text = f"agent {run.to_agent} is not on node {self.node_id}"
+            route = answer_route(outbox, Kind.FAILURE, run.from_agent, run.to_agent)
+            for number in range(first, first + len(run.payloads)):
+                outbox.append_reply(route, number, encode_failure(UNKNOWN_AGENT, text))
+
+    def _deliver_replies(self, outbox: Outbox, run: Run, first: int, timestamp: int) -> None:
+        requests = outbox.requests
+        failed = run.kind is Kind.FAILURE
+        replies = received_messages(run, first, timestamp, outbox.origin)
+        for correlation, reply in zip(run.correlations or (), replies, strict=True):
+            pending = requests.pop(correlation, None)
+            if pending is None:
+                self.statistics.late_replies += 1
+                continue
+            future, slot = pending
+            slot.pop(future, None)
+            if future.done():
+                self.statistics.late_replies += 1
+            elif failed:
+                future.set_exception(_failure(reply))
+            else:
+                future.set_result(reply)
+
+    def receive_topic_notes(self, link: Link, notes: list[TopicNote], repairs: list[bytes]) -> None:
+        """Pass on what a peer says of topics."""
+        self.topic_notes(link, notes, repairs)
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    async def answer_to(self, route: Route, number: int, timeout_s: float) -> AgentMessage:
+        """Wait for the answer to the request numbered ``number``.
+
+        Raises ``RequestTimeout``, ``HandlerFailed``, ``UnknownAgent`` or ``PeerLost``.
+        """
+        outbox = route.outbox
+        future: asyncio.Future[AgentMessage] = self.loop.create_future()
+        slot = self.wheel.slot(monotonic() + timeout_s)
+        slot[future] = PendingRequest(outbox, number, route.to_agent, timeout_s)
+        outbox.requests[number] = (future, slot)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            outbox.requests.pop(number, None)
+            slot.pop(future, None)
+            raise
+
+    def fail_requests(self, outbox: Outbox, error: NetworkError) -> None:
+        """No answer will come from there any more."""
+        requests, outbox.requests = outbox.requests, {}
+        for future, slot in requests.values():
+            slot.pop(future, None)
+            if not future.done():
+                future.set_exception(type(error)(*error.args))
+
+    def _expire_requests(self, now: float) -> None:
+        for future, pending in self.wheel.expired(now):
+            pending.outbox.requests.pop(pending.number, None)
+            if not future.done():
+                self.statistics.requests_timed_out += 1
+                future.set_exception(no_answer(pending.to_agent, pending.timeout_s))
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def settle_later(self, link: Link) -> None:
+        """See to it that the link's ack leaves within a millisecond."""
+        self._unsettled[link] = None
+        if self._ack_timer is None:
+            self._ack_timer = self.loop.call_later(ACK_TICK_S, self._send_acks)
+
+    def _send_acks(self) -> None:
+        self._ack_timer = None
+        unsettled, self._unsettled = self._unsettled, {}
+        now = monotonic()
+        for link in unsettled:
+            if link.closed is None and not link.settle(now):
+                self.settle_later(link)
+
+    def _tick(self) -> None:
+        self._tick_timer = self.loop.call_later(TICK_S, self._tick)
+        now = monotonic()
+        self._expire_requests(now)
+        for link in list(self.links.values()):
+            link.handle_timeout(now)
+        for callback in self.on_tick:
+            callback(now)
+
+
+def no_answer(agent_id: int, timeout_s: float) -> RequestTimeout:
+    """What a requester gets when its deadline passes."""
+    return RequestTimeout(f"agent {agent_id} did not answer within {timeout_s:g} s")
+
+
+def _authenticated_sender(part: zmq.Frame) -> str | None:
+    """The ``node_id`` that ZAP gave the connection this part came over."""
+    try:
+        return str(part.get("User-Id"))
+    except zmq.ZMQError:
+        return None
+
+
+def _failure(reply: ReceivedMessage) -> NetworkError:
+    try:
+        error_type, error_text = decode_failure(reply.payload)
+    except ProtocolViolation as violation:
+        return violation
+    if error_type == UNKNOWN_AGENT:
+        return UnknownAgent(error_text)
+    return HandlerFailed(error_type, error_text, reply.from_agent)

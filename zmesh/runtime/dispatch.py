@@ -1,0 +1,341 @@
+"""Hands messages to agents.
+
+A handler starts at once, in the callback that read the message, and runs until its first real wait; only then does it become a
+task. A handler that does not wait so costs one coroutine instead of a task (110 ns against 2 us), and messages of one sender
+are started in order. While it runs eagerly the handler must find itself inside a task all the same (``asyncio.timeout`` asks
+for the current one), so a *spare* task, made beforehand, is declared current; it is the one that carries on if the handler waits.
+``asyncio`` documents ``_enter_task`` and ``_leave_task`` for such executors ("Extending asyncio").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import types
+from asyncio.tasks import _enter_task, _leave_task
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from time import monotonic
+from typing import Any, Protocol
+
+from zmesh.model import AgentMessage
+from zmesh.runtime.counters import Statistics
+from zmesh.runtime.outbox import Outbox, Route, answer_route
+from zmesh.runtime.received import ReceivedMessage
+from zmesh.wire.data import Kind, encode_failure
+
+__all__ = ["Batch", "Dispatcher", "Handler", "Keeper", "Mailbox"]
+
+logger = logging.getLogger("zmesh.handlers")
+
+Handler = Callable[[AgentMessage], "Awaitable[bytes | None] | bytes | None"]
+
+
+class Keeper(Protocol):
+    """Whoever granted the credit that messages in hand use up."""
+
+    def release(self, size: int) -> None:
+        """Get ``size`` bytes of it back."""
+
+
+class Batch:
+    """Messages of one run on their way to one agent.
+
+    ``share`` is each one's part of the credit in bytes, ``keeper`` gets it back; answers go to ``answers_to``, which is
+    None unless these are requests.
+    """
+
+    __slots__ = ("answers_to", "deadline", "keeper", "left", "messages", "share", "turn")
+
+    def __init__(
+        self,
+        messages: Iterator[ReceivedMessage],
+        length: int,
+        keeper: Keeper,
+        answers_to: Outbox | None,
+        share: int,
+        ttl_ms: int,
+    ) -> None:
+        self.messages = messages
+        self.left = length
+        self.keeper = keeper
+        self.answers_to = answers_to
+        self.share = share
+        self.deadline = monotonic() + ttl_ms / 1000 if ttl_ms else None
+        self.turn = 0  # grows when a handler waits and the rest of the batch goes on without it
+
+
+class SpareTask:
+    """A real task that waits to take over a coroutine somebody else has started."""
+
+    __slots__ = ("_coroutine", "_handoff", "_yielded", "context", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._handoff: asyncio.Future[None] = loop.create_future()
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._yielded: object = None
+        self.context = contextvars.copy_context()
+        self.task = loop.create_task(self._carry_on(), context=self.context)
+
+    def take_over(self, coroutine: Coroutine[Any, Any, None], yielded: object) -> None:
+        """Continue ``coroutine``, which has just yielded ``yielded`` to whoever stepped it."""
+        self._coroutine, self._yielded = coroutine, yielded
+        if not self._handoff.done():
+            self._handoff.set_result(None)
+
+    async def _carry_on(self) -> None:
+        try:
+            await self._handoff
+        except asyncio.CancelledError as error:
+            if self._coroutine is None:
+                raise
+            # The handler cancelled its own task while it ran eagerly: it is told at its first wait, as in any task.
+            self._yielded = self._coroutine.throw(error)
+        if self._coroutine is not None:
+            await _continuation(self._coroutine, self._yielded)
+
+
+@types.coroutine
+def _continuation(coroutine: Coroutine[Any, Any, None], yielded: object) -> Generator[object, object, None]:
+    """Drive a coroutine that has been started elsewhere and has yielded ``yielded``."""
+    while True:
+        try:
+            sent = yield yielded
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as error:  # whatever the task throws in goes to the coroutine, as ``yield from`` would
+            try:
+                yielded = coroutine.throw(error)
+            except StopIteration:
+                return
+        else:
+            try:
+                yielded = coroutine.send(sent)
+            except StopIteration:
+                return
+
+
+class Dispatcher:
+    """Starts handlers for all mailboxes of a node."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Statistics) -> None:
+        self._loop = loop
+        self._spare: SpareTask | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self.call_soon = loop.call_soon
+        self.statistics = statistics
+
+    def step(self, coroutine: Coroutine[Any, Any, None]) -> bool:
+        """Run a coroutine to its end, or to its first wait; whether it ended. In the latter case a task goes on with it."""
+        spare = self._spare
+        if spare is None or spare.task.done():
+            spare = self._spare = SpareTask(self._loop)
+        _enter_task(self._loop, spare.task)
+        try:
+            yielded = spare.context.run(coroutine.send, None)
+        except StopIteration:
+            return True
+        finally:
+            _leave_task(self._loop, spare.task)
+        self._spare = None
+        self._running.add(spare.task)
+        spare.task.add_done_callback(self._running.discard)
+        spare.take_over(coroutine, yielded)
+        return False
+
+    async def close(self) -> None:
+        """Cancel handlers that still wait."""
+        tasks = [*self._running, *([self._spare.task] if self._spare is not None else [])]
+        self._spare = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Mailbox:
+    """One agent's messages: to its handler, or to whoever iterates over the agent."""
+
+    def __init__(self, agent_id: int, handler: Handler | None, dispatcher: Dispatcher, concurrency: int) -> None:
+        self.agent_id = agent_id
+        self._handler = handler
+        self._dispatcher = dispatcher
+        self._concurrency = concurrency
+        self._waiting = 0  # handlers that have not returned and go on as tasks
+        self._backlog: deque[Batch] = deque()
+        self._readers: deque[asyncio.Future[None]] = deque()
+        self._reply_routes: dict[tuple[Outbox, int], Route] = {}
+        self._always_awaitable = _is_coroutine_function(handler)
+        self.closed = False
+
+    def deliver(self, batch: Batch) -> int:
+        """Take a batch; how many of its messages are still in hand, to be released one by one later."""
+        self._dispatcher.statistics.messages_delivered += batch.left
+        if self._handler is None or self._backlog or self._waiting >= self._concurrency:
+            self._backlog.append(batch)
+            self._wake_reader()
+            return batch.left
+        return self._start(batch)
+
+    def _start(self, batch: Batch) -> int:
+        """Start handlers for a batch; how many of its messages are still in hand."""
+        in_hand = 0
+        while not self._dispatcher.step(self._run(batch)):
+            batch.turn += 1
+            in_hand += 1
+            self._waiting += 1
+            if self._waiting >= self._concurrency:
+                self._backlog.appendleft(batch)
+                batch.left = _length_left(batch)
+                return in_hand + batch.left
+        return in_hand
+
+    async def _run(self, batch: Batch) -> None:
+        """Handle what the batch still has, one after the other; ends early once somebody else has gone on with it."""
+        handler, always_awaitable = self._handler, self._always_awaitable
+        turn, answers_to = batch.turn, batch.answers_to
+        if handler is None:
+            return
+        for message in batch.messages:
+            try:
+                result = handler(message)
+                if always_awaitable or (result is not None and inspect.isawaitable(result)):
+                    result = await result  # type: ignore[misc]  # awaitable, as just seen
+            except Exception as error:
+                self._failed(batch, message, error)
+            except asyncio.CancelledError as error:
+                self._cancelled(batch, message, error, turn)
+            else:
+                if answers_to is not None:
+                    self._answer(answers_to, message, result)
+            if batch.turn != turn:
+                self._finished(batch)
+                return
+
+    def _finished(self, batch: Batch) -> None:
+        """A handler that had waited has returned: its credit goes back, and a queued message may start."""
+        self._waiting -= 1
+        batch.keeper.release(batch.share)
+        self._dispatcher.call_soon(self._start_backlog)
+
+    def _start_backlog(self) -> None:
+        while self._backlog and self._waiting < self._concurrency and not self.closed and self._handler is not None:
+            batch = self._backlog.popleft()
+            before, in_hand = batch.left, 0
+            if batch.deadline is not None and monotonic() > batch.deadline:
+                self._dispatcher.statistics.lost_expired += before
+            else:
+                in_hand = self._start(batch)
+            batch.keeper.release((before - in_hand) * batch.share)
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def _reply_route(self, outbox: Outbox, to_agent: int, kind: Kind) -> Route:
+        route = self._reply_routes.get((outbox, to_agent)) if kind is Kind.REPLY else None
+        if route is None:
+            route = answer_route(outbox, kind, to_agent, self.agent_id)
+            if kind is Kind.REPLY:
+                if len(self._reply_routes) >= 4096:
+                    self._reply_routes.clear()  # bounded: closed sessions leave entries behind
+                self._reply_routes[outbox, to_agent] = route
+        return route
+
+    def _answer(self, outbox: Outbox, message: ReceivedMessage, result: object) -> None:
+        if result is None:
+            result = b""
+        elif type(result) is not bytes:
+            if not isinstance(result, bytes | bytearray | memoryview):
+                error = TypeError(f"a handler returns bytes or None, not {type(result).__name__}")
+                self._answer_failure(outbox, message, error)
+                return
+            result = bytes(result)
+        if outbox.closed is None:
+            outbox.append_reply(self._reply_route(outbox, message.from_agent, Kind.REPLY), message._number, result)
+
+    def _answer_failure(self, outbox: Outbox, message: ReceivedMessage, error: BaseException) -> None:
+        if outbox.closed is None:
+            payload = encode_failure(type(error).__name__, str(error))
+            outbox.append_reply(self._reply_route(outbox, message.from_agent, Kind.FAILURE), message._number, payload)
+
+    def _failed(self, batch: Batch, message: ReceivedMessage, error: BaseException) -> None:
+        self._dispatcher.statistics.handlers_failed += 1
+        if batch.answers_to is not None:
+            logger.info("agent %d: the handler of a request raised %r; its requester is told", self.agent_id, error)
+            self._answer_failure(batch.answers_to, message, error)
+        else:
+            logger.error("agent %d: the handler of %r raised", self.agent_id, message, exc_info=error)
+
+    def _cancelled(self, batch: Batch, message: ReceivedMessage, error: BaseException, turn: int) -> None:
+        """Something the handler awaited was cancelled, or its task was."""
+        self._failed(batch, message, error)
+        if batch.turn != turn:
+            self._finished(batch)
+            raise error
+
+    # -- iteration ---------------------------------------------------------------------------------------------------
+
+    def reply(self, message: AgentMessage, payload: bytes) -> bool:
+        """Answer a request that was read by iteration; False where there is nobody to answer."""
+        if not isinstance(message, ReceivedMessage) or message._origin is None or message._origin.outbox is None:
+            return False
+        self._answer(message._origin.outbox, message, payload)
+        return True
+
+    async def next_message(self) -> AgentMessage | None:
+        """The next message for an iterating reader; None once the agent is closed."""
+        while True:
+            while self._backlog:
+                message = self._take_from(self._backlog[0])
+                if message is not None:
+                    return message
+                self._backlog.popleft()
+            if self.closed:
+                return None
+            reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._readers.append(reader)
+            await reader
+
+    def _take_from(self, batch: Batch) -> AgentMessage | None:
+        for message in batch.messages:
+            batch.left -= 1
+            batch.keeper.release(batch.share)
+            if batch.deadline is not None and monotonic() > batch.deadline:
+                self._dispatcher.statistics.lost_expired += 1
+                continue
+            return message
+        return None
+
+    def _wake_reader(self) -> None:
+        while self._readers:
+            reader = self._readers.popleft()
+            if not reader.done():
+                reader.set_result(None)
+                return
+
+    def close(self) -> None:
+        """Drop what is queued, counting it; readers end."""
+        self.closed = True
+        for batch in self._backlog:
+            left = _length_left(batch)
+            self._dispatcher.statistics.lost_agent_closed += left
+            batch.keeper.release(left * batch.share)
+        self._backlog.clear()
+        while self._readers:
+            reader = self._readers.popleft()
+            if not reader.done():
+                reader.set_result(None)
+
+
+def _length_left(batch: Batch) -> int:
+    """How many messages a batch still has; they stay in it."""
+    rest = list(batch.messages)
+    batch.messages = iter(rest)
+    return len(rest)
+
+
+def _is_coroutine_function(handler: object) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))
+
+

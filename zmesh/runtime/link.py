@@ -1,0 +1,370 @@
+"""A link: the session between this node and one incarnation of a peer, over its DEALER and this node's ROUTER.
+
+The protocol is in ``zmesh.core.delivery``; here its effects meet sockets. A peer that restarts gets a new link; the old one is
+closed and reports what was not acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from zmesh.core.delivery import HeldFrame, Reassembly, ReceiveSession, Resend, SendSession, Verdict
+from zmesh.errors import NetworkError, PeerLost
+from zmesh.model import now_ms
+from zmesh.runtime.outbox import Outbox, Route
+from zmesh.runtime.received import Origin
+from zmesh.runtime.transport import DealerTransport
+from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_REWIND, Frame, Kind, Run, TopicNote, encode, run_length
+from zmesh.wire.limits import ATTACHMENT_BYTES, INITIAL_CREDIT_BYTES, WIRE_VERSION
+
+if TYPE_CHECKING:
+    from zmesh.runtime.data_plane import DataPlane
+
+__all__ = ["Link", "PeerAddress"]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Where a peer's data socket listens, and the key it must prove."""
+
+    endpoint: str
+    curve_public: bytes
+
+
+class Link(Outbox):
+    """Both directions of a session, and the requests that wait for an answer from the other side."""
+
+    __slots__ = (
+        "_ack_wanted",
+        "_address",
+        "_last_used",
+        "_plane",
+        "_receipts",
+        "_transport",
+        "node_id",
+        "notes",
+        "reassembly",
+        "receiving",
+        "remote_incarnation",
+        "repairs",
+        "sending",
+    )
+
+    def __init__(self, plane: DataPlane, node_id: str, remote_incarnation: int) -> None:
+        super().__init__(
+            plane.loop.call_soon,
+            INITIAL_CREDIT_BYTES,
+            Origin(node_id, f"{node_id}:{remote_incarnation:x}:{plane.node_id}:"),
+            f"{plane.node_id}:{plane.incarnation:x}:{node_id}:",
+        )
+        self.origin.outbox = self
+        self._plane = plane
+        self.node_id = node_id
+        self.remote_incarnation = remote_incarnation
+        self.sending = SendSession(INITIAL_CREDIT_BYTES)
+        self.receiving = ReceiveSession(plane.window_bytes)
+        self.reassembly = Reassembly(plane.max_message_bytes)
+        self.notes: list[TopicNote] = []
+        self.repairs: list[bytes] = []
+        self._address: PeerAddress | None = None
+        self._transport = DealerTransport(plane.context, plane.loop, plane.keys, self._on_connected, self._on_disconnected)
+        self._receipts: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap by record number
+        self._ack_wanted = False
+        self._last_used = monotonic()
+
+    # -- where the peer is -------------------------------------------------------------------------------------------
+
+    def set_address(self, address: PeerAddress) -> None:
+        """Learn, or change, where the peer listens."""
+        if address == self._address:
+            return
+        self._address = address
+        self._transport.close()
+        if self.sending.held or self.notes or self.receiving.next_deadline() is not None:
+            self._open()
+
+    def _open(self) -> None:
+        if self._address is not None and not self._transport.is_open:
+            self._transport.open(self._address.endpoint, self._address.curve_public)
+
+    def _on_connected(self) -> None:
+        for effect in self.sending.connected(monotonic()):
+            if isinstance(effect, Resend):
+                self._resend(effect.frames)
+        self._plane.link_connected(self)
+        self._send_bare(0)
+
+    def _on_disconnected(self) -> None:
+        self._plane.link_disconnected(self)
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send all waiting records as one frame."""
+        self._flush_scheduled = False
+        runs = self.runs
+        if self.closed is not None:
+            return
+        if not runs:
+            self._flush_bare()
+            return
+        self.runs, self.open_route, self.pending_bytes = [], None, 0
+        self._commit(runs, self.next_record - self.sending.next_record, None)
+        self.room = self.sending.room_bytes
+
+    def _flush_bare(self) -> None:
+        if self._ack_wanted:
+            self._ack_wanted = False
+            self._send_probe()
+        elif self.notes or self.repairs:
+            self._send_bare(0)
+
+    def _commit(self, runs: list[Run], count: int, attachment: memoryview | None) -> HeldFrame:
+        plane = self._plane
+        now = monotonic()
+        data = self._encode(self.sending.next_record, runs)
+        parts: tuple[bytes | memoryview, ...] = (data,)
+        size = len(data)
+        if attachment is not None:
+            parts, size = (data, attachment), size + len(attachment)
+        frame = self.sending.commit(now, count, size, parts)
+        statistics = plane.statistics
+        statistics.messages_sent += count
+        statistics.frames_sent += 1
+        statistics.bytes_sent += size
+        self._last_used = now
+        self._transmit(parts)
+        return frame
+
+    def _encode(self, first: int, runs: list[Run], flags: int = 0) -> bytes:
+        ack, limit, rewind = self.receiving.take_ack()
+        if rewind:
+            flags |= FLAG_REWIND
+        if self._ack_wanted and runs:
+            self._ack_wanted = False
+            flags |= FLAG_ACK_NOW
+        notes, repairs = self.notes, self.repairs
+        if notes or repairs:
+            self.notes, self.repairs = [], []
+        return encode(
+            Frame(
+                WIRE_VERSION,
+                self._plane.incarnation,
+                self.remote_incarnation,
+                first,
+                ack,
+                limit,
+                now_ms(),
+                flags,
+                runs,
+                notes or None,
+                repairs or None,
+            )
+        )
+
+    def _transmit(self, parts: tuple[bytes | memoryview, ...]) -> bool:
+        if not self._transport.is_open:
+            self._open()
+        return self._transport.send(parts)
+
+    def _resend(self, frames: tuple[HeldFrame, ...]) -> None:
+        for frame in frames:
+            if not self._transmit(frame.parts):
+                return
+            self._plane.statistics.frames_resent += 1
+
+    def _send_bare(self, flags: int, first: int = 0) -> None:
+        notes, repairs = self.notes, self.repairs
+        if not self._transmit((self._encode(first, [], flags),)):
+            self.notes, self.repairs = notes, repairs  # for the next connection; records are held by the session
+
+    def _send_probe(self) -> None:
+        self._plane.statistics.probes_sent += 1
+        self._send_bare(FLAG_PROBE, self.sending.next_record)
+
+    def add_note(self, note: TopicNote) -> None:
+        """Tell the peer something about a topic, with the next frame."""
+        self.notes.append(note)
+        self.schedule_flush()
+
+    def add_repair(self, topic_frame: bytes) -> None:
+        """Send a published frame again, to this peer alone, with the next frame."""
+        self.repairs.append(topic_frame)
+        self.schedule_flush()
+
+    # -- large payloads ----------------------------------------------------------------------------------------------
+
+    def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
+        """Send a payload as attachments, now."""
+        self.flush()
+        view = memoryview(payload)
+        for offset in range(0, len(payload), ATTACHMENT_BYTES):
+            self._commit_chunk(route, view, offset, correlation)
+        return self.next_record - 1
+
+    async def send_large(self, route: Route, payload: bytes) -> int:
+        """Send a payload as attachments, each when there is credit for it. One such message at a time on a link."""
+        view = memoryview(payload)
+        async with self._plane.large_lock(self):
+            for offset in range(0, len(payload), ATTACHMENT_BYTES):
+                await self.wait_for_room(min(ATTACHMENT_BYTES, len(payload) - offset))
+                self.flush()
+                self._commit_chunk(route, view, offset, None)
+            return self.next_record - 1
+
+    def _commit_chunk(self, route: Route, view: memoryview, offset: int, correlation: int | None) -> None:
+        run = Run(
+            route.kind,
+            route.to_agent,
+            route.from_agent,
+            route.message_type,
+            route.priority,
+            route.ttl_ms,
+            [],
+            None if correlation is None else [correlation],
+            part=(len(view), offset),
+        )
+        self.next_record += 1
+        self._commit([run], 1, view[offset : offset + ATTACHMENT_BYTES])
+        self.room = self.sending.room_bytes
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def receive(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> None:
+        """Take in a frame that is known to be from this peer's incarnation. Raises ``ProtocolViolation``."""
+        flags = frame.flags
+        if frame.ack != self.sending.acked or frame.limit != self.sending.limit or flags & FLAG_REWIND:
+            self._receive_ack(now, frame.ack, frame.limit, bool(flags & FLAG_REWIND))
+        if flags & FLAG_PROBE:
+            self.receiving.probed(now, frame.first)
+        elif frame.runs:
+            self._receive_records(now, frame, size, attachment)
+            if flags & FLAG_ACK_NOW:
+                self.receiving.ack_wanted(now)
+        if frame.notes is not None or frame.repairs is not None:
+            self._plane.receive_topic_notes(self, frame.notes or [], frame.repairs or [])
+
+    def _receive_ack(self, now: float, ack: int, limit: int, rewind: bool) -> None:
+        for effect in self.sending.receive(now, ack, limit, rewind):
+            if isinstance(effect, Resend):
+                self._resend(effect.frames)
+        self.room = self.sending.room_bytes - self.pending_bytes
+        receipts = self._receipts
+        while receipts and receipts[0][0] < ack:
+            _, _, future = heapq.heappop(receipts)
+            if not future.done():
+                future.set_result(None)
+        if self._waiters:
+            self.wake_waiters()
+
+    def _receive_records(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> None:
+        runs = frame.runs
+        count = run_length(runs[0]) if len(runs) == 1 else sum(map(run_length, runs))
+        verdict = self.receiving.receive(now, frame.first, count, size)
+        if verdict is Verdict.DELIVER:
+            self._deliver(now, frame, count, size, attachment)
+        elif verdict is Verdict.DUPLICATE:
+            self._plane.statistics.dropped_duplicate += 1
+        else:
+            self._plane.statistics.dropped_gap += 1
+
+    def _deliver(self, now: float, frame: Frame, count: int, size: int, attachment: memoryview | None) -> None:
+        number = frame.first
+        share = size // count  # a record's part of the credit, while a handler or a queue holds it
+        held = 0
+        for run in frame.runs:
+            length = run_length(run)
+            if run.part is not None:
+                payload = self.reassembly.receive(*run.part, attachment if attachment is not None else b"")
+                if payload is None:
+                    number += 1
+                    continue
+                run.payloads = [payload]
+            held += self._plane.deliver_run(self, run, number, frame.timestamp, share)
+            number += length
+        self.receiving.consumed(now, size - held * share)
+
+    def release(self, size: int) -> None:
+        """A handler or a queue lets go of ``size`` bytes."""
+        if self.closed is None:
+            self.receiving.consumed(monotonic(), size)
+            self._plane.settle_later(self)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def settle(self, now: float) -> bool:
+        """After a batch of input: answer what must be answered now. False where an ack is still owed for later."""
+        if self.runs:
+            self.flush()
+        if self.receiving.ack_due(now):
+            self._plane.statistics.acks_sent += 1
+            self._send_bare(0)
+        return self.receiving.next_deadline() is None
+
+    def handle_timeout(self, now: float) -> None:
+        """Called every few milliseconds while the node lives."""
+        if self.sending.handle_timeout(now):
+            self._send_probe()
+        if self._transport.is_open and self._is_idle() and now - self._last_used > self._plane.idle_link_s:
+            self._transport.close()
+
+    def _is_idle(self) -> bool:
+        return not (self.sending.held or self.runs or self.notes or self._waiters)
+
+    # -- receipts ----------------------------------------------------------------------------------------------------
+
+    def is_acknowledged(self, number: int) -> bool:
+        """Whether the record is in the peer's hands."""
+        return number < self.sending.acked
+
+    async def acknowledged(self, number: int) -> None:
+        """Wait until it is. Raises ``PeerLost`` when the session ends first."""
+        if number < self.sending.acked:
+            return
+        if self.closed is not None:
+            raise self.closed
+        future: asyncio.Future[None] = self._plane.loop.create_future()
+        heapq.heappush(self._receipts, (number, id(future), future))
+        self._ack_wanted = True
+        self.schedule_flush()
+        await future
+
+    def room_wanted(self) -> None:
+        """Credit is wanted: where no ack is on its way to bring it, ask."""
+        self.sending.want_probe(monotonic())
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether a connection to the peer stands."""
+        return self._transport.is_connected
+
+    @property
+    def unacknowledged(self) -> int:
+        """Records that are not known to be in the peer's hands."""
+        return self.next_record - self.sending.acked
+
+    def close(self, error: NetworkError) -> None:
+        """End the session: everything not acknowledged is reported to whoever holds a receipt."""
+        if self.closed is not None:
+            return
+        self._plane.statistics.lost_peer_lost += self.unacknowledged
+        super().close(error)
+        for _, _, future in self._receipts:
+            if not future.done():
+                future.set_exception(_copy_of(error))
+        self._receipts.clear()
+        self._plane.fail_requests(self, error)
+        self._transport.close()
+
+
+def _copy_of(error: NetworkError) -> NetworkError:
+    """Each waiter gets an exception of its own, so that tracebacks do not grow on a shared one."""
+    return PeerLost(*error.args) if isinstance(error, PeerLost) else type(error)(*error.args)
+
+

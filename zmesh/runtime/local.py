@@ -1,0 +1,116 @@
+"""Messages between agents of one node: a queue that the next loop turn empties. No socket, no encoding, no copy."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from zmesh.errors import NetworkError
+from zmesh.model import now_ms
+from zmesh.runtime.outbox import Outbox, Route
+from zmesh.runtime.received import Origin
+from zmesh.wire.data import Run
+from zmesh.wire.limits import RECORD_OVERHEAD_BYTES
+
+if TYPE_CHECKING:
+    from zmesh.runtime.data_plane import DataPlane
+
+__all__ = ["LocalOutbox"]
+
+LOCAL_WINDOW_BYTES: Final = 1024 * 1024  # what may wait in this process before a sender must let its handlers run
+
+
+class LocalOutbox(Outbox):
+    """Delivers to this node's own mailboxes, in the order of sending, from a callback of the loop.
+
+    Never from within the sender's own call: a handler that sends would recurse, and would run inside its sender's task.
+    """
+
+    __slots__ = ("_dispatched", "_held_bytes", "_plane", "_receipts")
+
+    def __init__(self, plane: DataPlane) -> None:
+        prefix = f"{plane.node_id}:{plane.incarnation:x}:{plane.node_id}:"
+        super().__init__(plane.loop.call_soon, LOCAL_WINDOW_BYTES, Origin(plane.node_id, prefix), prefix)
+        self.origin.outbox = self
+        self._plane = plane
+        self._dispatched = 1  # every record below this has been handed to its agent
+        self._held_bytes = 0
+        self._receipts: list[asyncio.Future[None]] = []
+
+    def flush(self) -> None:
+        """A full outbox changes nothing here: the dispatch of the next loop turn takes it all."""
+
+    def schedule_flush(self) -> None:
+        """Dispatch in the next loop turn."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._flush_scheduled = False
+        runs, self.runs, self.open_route, self.pending_bytes = self.runs, [], None, 0
+        number, timestamp = self._dispatched, now_ms()
+        # Before any handler runs: it may send, and its own records are numbered behind these.
+        self._dispatched = self.next_record
+        self._plane.statistics.messages_sent += self._dispatched - number
+        for run in runs:
+            length = len(run.payloads)
+            share = sum(map(len, run.payloads)) // length + RECORD_OVERHEAD_BYTES
+            self._held_bytes += share * self._plane.deliver_run(self, run, number, timestamp, share)
+            number += length
+        self._update_room()
+        receipts, self._receipts = self._receipts, []
+        for receipt in receipts:
+            if not receipt.done():
+                receipt.set_result(None)
+
+    def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
+        """Any size is the same here."""
+        if correlation is None:
+            return self.append(route, payload)
+        if self.open_route is not route:
+            self.open_run(route)
+        self.correlations.append(correlation)
+        return self.append(route, payload)
+
+    async def send_large(self, route: Route, payload: bytes) -> int:
+        """Any size is the same here."""
+        await self.wait_for_room(len(payload))
+        return self.append(route, payload)
+
+    def is_acknowledged(self, number: int) -> bool:
+        """Whether the record has been handed to its agent."""
+        return number < self._dispatched
+
+    async def acknowledged(self, number: int) -> None:
+        """Wait until it has."""
+        while number >= self._dispatched:
+            if self.closed is not None:
+                raise self.closed
+            receipt: asyncio.Future[None] = self._plane.loop.create_future()
+            self._receipts.append(receipt)
+            await receipt
+
+    def room_wanted(self) -> None:
+        """Nothing to ask: the dispatch that is scheduled, or the handlers that hold messages, will make room."""
+
+    def release(self, size: int) -> None:
+        """A handler or a queue lets go of ``size`` bytes."""
+        self._held_bytes -= size
+        self._update_room()
+
+    def close(self, error: NetworkError) -> None:
+        """Deliver nothing more."""
+        super().close(error)
+        runs: list[Run] = self.runs
+        self._plane.statistics.lost_agent_closed += sum(len(run.payloads) for run in runs)
+        self.runs = []
+        for receipt in self._receipts:
+            if not receipt.done():
+                receipt.set_exception(error)
+        self._plane.fail_requests(self, error)
+
+    def _update_room(self) -> None:
+        if self.closed is None:
+            self.room = LOCAL_WINDOW_BYTES - self._held_bytes - self.pending_bytes
+            self.wake_waiters()

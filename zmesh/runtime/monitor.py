@@ -1,0 +1,90 @@
+"""What libzmq says about a socket's connections: made, refused, closed.
+
+libzmq writes these events from its I/O thread, blocking, into a PAIR. Closing that PAIR while the monitored socket lives
+therefore stops every connection of the context (tried): a monitor ends before its reader is closed, always.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+import zmq
+
+__all__ = ["DIALLER_EVENTS", "LISTENER_EVENTS", "MonitorEvent", "SocketMonitor", "peer_address"]
+
+_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_COMMON = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _FAILED
+DIALLER_EVENTS = int(_COMMON)
+LISTENER_EVENTS = int(_COMMON | zmq.EVENT_ACCEPTED)
+
+_names = itertools.count()
+_HEADER = struct.Struct("=Hi")
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorEvent:
+    """``value`` is a file descriptor, an errno, a ZAP status or a protocol error, by the kind of event."""
+
+    event: int
+    value: int
+
+    @property
+    def is_handshake_failure(self) -> bool:
+        """Whether a connection was given up before both sides knew each other."""
+        return bool(self.event & _FAILED)
+
+
+class SocketMonitor:
+    """The events of one socket. Made on the thread of that socket; read on any one thread."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], monitored: zmq.Socket[bytes], events: int) -> None:
+        endpoint = f"inproc://zmesh.monitor.{next(_names)}"
+        self._monitored = monitored
+        monitored.monitor(endpoint, events | zmq.EVENT_MONITOR_STOPPED)
+        self.reader = context.socket(zmq.PAIR)
+        self.reader.setsockopt(zmq.RCVHWM, 0)  # else a flood of strangers blocks libzmq's I/O thread
+        self.reader.setsockopt(zmq.LINGER, 0)
+        self.reader.connect(endpoint)
+        self.is_stopped = False
+
+    def events(self) -> list[MonitorEvent]:
+        """What has happened since the last call, in order."""
+        found: list[MonitorEvent] = []
+        while self.reader.get(zmq.EVENTS) & zmq.POLLIN:
+            event, value = _HEADER.unpack(self.reader.recv())
+            self.reader.recv()  # the endpoint, known already
+            if event == zmq.EVENT_MONITOR_STOPPED:
+                self.is_stopped = True
+            else:
+                found.append(MonitorEvent(event, value))
+        return found
+
+    def close(self) -> None:
+        """End the monitor, then its reader. On the monitored socket's thread, before that is closed."""
+        self._monitored.disable_monitor()
+        self.reader.close()
+
+    def close_reader(self, timeout_ms: int) -> bool:
+        """Close the reader of a socket that another thread closes; False if that has not happened in time."""
+        while not self.is_stopped and self.reader.poll(timeout_ms):
+            self.events()
+        if self.is_stopped:
+            self.reader.close()
+        return self.is_stopped
+
+
+def peer_address(descriptor: int) -> str:
+    """The address of whoever is connected to this file descriptor of libzmq's, "" if it is closed by now."""
+    try:
+        duplicate = socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        return ""
+    with duplicate:
+        try:
+            return str(duplicate.getpeername()[0]).removeprefix("::ffff:")
+        except (OSError, IndexError):
+            return ""

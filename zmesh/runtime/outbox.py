@@ -1,0 +1,180 @@
+"""The outbox: what a send appends to, and what one flush per loop turn empties.
+
+This is the hot path. ``Agent.send`` touches an outbox's attributes directly, because a method call here would cost as much as the
+rest of the send; the invariants it must keep are written at ``append``, which is the same code as a method.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable
+
+from zmesh.model import AgentMessage, MessagePriority, MessageType
+from zmesh.runtime.received import Origin
+from zmesh.runtime.room import Room
+from zmesh.wire.data import Kind, Run
+from zmesh.wire.limits import FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
+
+__all__ = ["Outbox", "PendingRequest", "Requests", "Route", "answer_route"]
+
+
+Requests = dict[int, tuple["asyncio.Future[AgentMessage]", "dict[asyncio.Future[AgentMessage], PendingRequest]"]]
+
+
+class PendingRequest:
+    """What a request's expiry needs to know; lives in a slot of the deadline wheel."""
+
+    __slots__ = ("number", "outbox", "timeout_s", "to_agent")
+
+    def __init__(self, outbox: Outbox, number: int, to_agent: int, timeout_s: float) -> None:
+        self.outbox = outbox
+        self.number = number
+        self.to_agent = to_agent
+        self.timeout_s = timeout_s
+
+
+class Route:
+    """One way of sending: what all records of a run have in common, resolved once and kept while membership stands."""
+
+    __slots__ = ("from_agent", "kind", "message_type", "outbox", "priority", "to_agent", "ttl_ms")
+
+    def __init__(
+        self, outbox: Outbox, kind: Kind, to_agent: int, from_agent: int, message_type: int, priority: int, ttl_ms: int
+    ) -> None:
+        self.outbox = outbox
+        self.kind = kind
+        self.to_agent = to_agent
+        self.from_agent = from_agent
+        self.message_type = message_type
+        self.priority = priority
+        self.ttl_ms = ttl_ms
+
+
+def answer_route(outbox: Outbox, kind: Kind, to_agent: int, from_agent: int) -> Route:
+    """The route of answers: ``kind`` is REPLY or FAILURE."""
+    return Route(outbox, kind, to_agent, from_agent, MessageType.RESPONSE, MessagePriority.NORMAL, 0)
+
+
+class Outbox(Room):
+    """Records waiting for the next flush, and the credit they may use.
+
+    ``next_record`` is the number the next record gets.
+    """
+
+    __slots__ = (
+        "_call_soon",
+        "_flush_scheduled",
+        "correlations",
+        "next_record",
+        "open_route",
+        "origin",
+        "payloads",
+        "pending_bytes",
+        "receipt_prefix",
+        "requests",
+        "runs",
+    )
+
+    def __init__(
+        self, call_soon: Callable[[Callable[[], None]], object], room: int, origin: Origin, receipt_prefix: str
+    ) -> None:
+        super().__init__(room)
+        self._call_soon = call_soon
+        self.origin = origin  # of the messages that come from the other side
+        self.receipt_prefix = receipt_prefix  # followed by a record's number it is the id of a message sent
+        self._flush_scheduled = False
+        self.open_route: Route | None = None
+        self.runs: list[Run] = []
+        self.payloads: list[bytes] = []
+        self.correlations: list[int] = []
+        self.pending_bytes = 0
+        self.next_record = 1
+        self.requests: Requests = {}
+
+    def append(self, route: Route, payload: bytes) -> int:
+        """Add a record of at most ``INLINE_BYTES``; its number. The caller has seen ``room`` above 0, or overdraws it."""
+        if self.open_route is not route:
+            self.open_run(route)
+        self.payloads.append(payload)
+        number = self.next_record
+        self.next_record = number + 1
+        size = len(payload) + RECORD_OVERHEAD_BYTES
+        self.room -= size
+        self.pending_bytes += size
+        if self.pending_bytes > FRAME_BYTES:
+            self.flush()
+        return number
+
+    def append_reply(self, route: Route, correlation: int, payload: bytes) -> None:
+        """Answer the request numbered ``correlation``. Answers overdraw credit: their requester asked for them."""
+        if len(payload) > INLINE_BYTES:
+            self.append_large(route, payload, correlation)
+            return
+        if self.open_route is not route:
+            self.open_run(route)
+        # Before the append: that may flush, and the run must be whole by then.
+        self.correlations.append(correlation)
+        self.append(route, payload)
+
+    def open_run(self, route: Route) -> None:
+        """Start a run for ``route``, and see to it that the outbox is flushed in the next loop turn."""
+        self.payloads = []
+        correlations: list[int] | None = None
+        if route.kind >= Kind.REPLY:
+            correlations = self.correlations = []
+        self.runs.append(
+            Run(
+                route.kind,
+                route.to_agent,
+                route.from_agent,
+                route.message_type,
+                route.priority,
+                route.ttl_ms,
+                self.payloads,
+                correlations,
+            )
+        )
+        self.open_route = route
+        self.schedule_flush()
+
+    def append_described(self, route: Route, payload: bytes, message_id: str, timestamp: int) -> int:
+        """As ``append``, for a message whose id and time its user chose: a run of its own."""
+        self.open_run(route)
+        run = self.runs[-1]
+        run.ids, run.timestamps = [message_id], [timestamp]
+        number = self.append(route, payload)
+        self.open_route = None
+        return number
+
+    def schedule_flush(self) -> None:
+        """Flush once in the next loop turn, however often this is called before."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._call_soon(self.flush)
+
+    # -- what the two kinds of outbox do differently -------------------------------------------------------------------
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Send everything appended so far."""
+
+    @abstractmethod
+    def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
+        """Add a record of any size at once, overdrawing credit; its number."""
+
+    @abstractmethod
+    async def send_large(self, route: Route, payload: bytes) -> int:
+        """Add a record of any size, a chunk at a time as credit comes; its number."""
+
+    @abstractmethod
+    def is_acknowledged(self, number: int) -> bool:
+        """Whether the record is in the peer's hands."""
+
+    @abstractmethod
+    async def acknowledged(self, number: int) -> None:
+        """Wait until it is. Raises ``PeerLost``."""
+
+    @abstractmethod
+    def release(self, size: int) -> None:
+        """A handler or a queue lets go of ``size`` bytes that came from the other side."""

@@ -1,0 +1,376 @@
+"""Broadcast and groups: the XPUB this node publishes on, and a SUB for every peer.
+
+A SUB of its own for each peer, because only then is the publisher of a frame known by its key: ZeroMQ gives a client no
+User-Id of the server it is connected to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from time import monotonic
+from typing import Final
+
+import zmq
+
+from zmesh.core.broadcast import (
+    Deliver,
+    Lost,
+    PublisherEffect,
+    SendRepair,
+    SubscriberEffect,
+    SubscriberLagging,
+    TellSubscriber,
+)
+from zmesh.errors import NetworkError, ProtocolViolation
+from zmesh.runtime.data_plane import DataPlane
+from zmesh.runtime.dispatch import Batch
+from zmesh.runtime.link import Link, PeerAddress
+from zmesh.runtime.received import Origin, published_messages
+from zmesh.runtime.topic import BROADCAST_TOPIC, Heard, PublishedTopic, TopicFeed, topic_of
+from zmesh.runtime.transport import set_keepalive
+from zmesh.wire.data import TopicNote, TopicNoteKind, TopicRun, decode_topic_frame
+from zmesh.wire.limits import MAX_PART_BYTES, RECORD_OVERHEAD_BYTES
+
+__all__ = ["Publishing"]
+
+logger = logging.getLogger("zmesh.publish")
+
+FRAMES_PER_TURN: Final = 32
+SETTLE_S: Final = 0.002
+MAX_TOPICS_PER_PEER: Final = 10_000
+
+
+class PeerSubscription:
+    """The SUB connected to one peer's publish socket."""
+
+    def __init__(self, publishing: Publishing, node_id: str, incarnation: int, address: PeerAddress) -> None:
+        self.node_id = node_id
+        self.incarnation = incarnation
+        self.address = address
+        self.feeds: dict[bytes, TopicFeed] = {}
+        plane = publishing.plane
+        socket = plane.context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)  # the publisher's window bounds it
+        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_PART_BYTES)
+        socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 3000)
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, 3000)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, plane.keys[0])
+        socket.setsockopt(zmq.CURVE_SECRETKEY, plane.keys[1])
+        socket.setsockopt(zmq.CURVE_SERVERKEY, address.curve_public)
+        set_keepalive(socket)
+        self.socket = socket
+        self._fd = int(socket.getsockopt(zmq.FD))
+        self._publishing = publishing
+        self._loop = plane.loop
+        socket.connect(address.endpoint)
+        self._loop.add_reader(self._fd, self.read)
+        self._loop.call_soon(self.read)
+
+    def subscribe(self, topic: bytes) -> TopicFeed:
+        """Hear a topic of this peer."""
+        feed = self.feeds.get(topic)
+        if feed is None:
+            publishing = self._publishing
+            feed = TopicFeed(self.node_id, self.incarnation, topic, publishing.plane.window_bytes, publishing.settle_later)
+            self.feeds[topic] = feed
+            self.socket.setsockopt(zmq.SUBSCRIBE, topic)
+        return feed
+
+    def unsubscribe(self, topic: bytes) -> TopicFeed | None:
+        """Hear it no more."""
+        feed = self.feeds.pop(topic, None)
+        if feed is not None:
+            self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+        return feed
+
+    def read(self) -> None:
+        """Take in what has come; called by the loop."""
+        socket = self.socket
+        for _ in range(FRAMES_PER_TURN):
+            if socket.closed or not socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+                return
+            self._publishing.receive_published(self, socket.recv(zmq.NOBLOCK))
+        self._loop.call_soon(self.read)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if not self.socket.closed:
+            self._loop.remove_reader(self._fd)
+            self.socket.close(0)
+
+
+class Publishing:
+    """Topics published and heard by this node."""
+
+    def __init__(self, plane: DataPlane, xpub: zmq.Socket[bytes]) -> None:
+        self.plane = plane
+        self.loop = plane.loop
+        self.incarnation = plane.incarnation
+        self._xpub = xpub
+        self._xpub_fd = int(xpub.getsockopt(zmq.FD))
+        self._topics: dict[bytes, PublishedTopic] = {}
+        self._peers: dict[str, PeerSubscription] = {}
+        self._members: dict[bytes, dict[int, None]] = {}  # the agents here that have joined each group
+        self._unsettled: dict[TopicFeed, None] = {}
+        self._settle_timer: asyncio.TimerHandle | None = None
+        plane.topic_notes = self._receive_notes
+        plane.on_tick.append(self._tick)
+
+    def start(self) -> None:
+        """Begin to read subscriptions."""
+        self.loop.add_reader(self._xpub_fd, self._read_subscriptions)
+        self.loop.call_soon(self._read_subscriptions)
+
+    def close(self, error: NetworkError) -> None:
+        """Stop."""
+        if self._settle_timer is not None:
+            self._settle_timer.cancel()
+        for topic in self._topics.values():
+            topic.close(error)
+        for peer in self._peers.values():
+            peer.close()
+        self._peers.clear()
+        self.loop.remove_reader(self._xpub_fd)
+        self._xpub.close(0)
+
+    # -- peers -------------------------------------------------------------------------------------------------------
+
+    def connect(self, node_id: str, incarnation: int, address: PeerAddress) -> None:
+        """Hear an incarnation of a peer at its publish endpoint."""
+        peer = self._peers.get(node_id)
+        if peer is not None and peer.incarnation == incarnation and peer.address == address:
+            return
+        self.disconnect(node_id)
+        peer = self._peers[node_id] = PeerSubscription(self, node_id, incarnation, address)
+        for topic in (BROADCAST_TOPIC, *self._members):
+            peer.subscribe(topic)
+
+    def disconnect(self, node_id: str) -> None:
+        """The peer is gone for good, or has a new incarnation."""
+        peer = self._peers.pop(node_id, None)
+        if peer is not None:
+            peer.close()
+            for feed in peer.feeds.values():
+                self._unsettled.pop(feed, None)
+        for topic in self._topics.values():
+            topic.publisher.remove(node_id)
+            topic.update_room()
+
+    # -- publishing --------------------------------------------------------------------------------------------------
+
+    def topic(self, group: str | None) -> PublishedTopic:
+        """The topic of a group, or of the broadcast."""
+        name = topic_of(group)
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = PublishedTopic(self, self.plane.node_id, name, self.plane.window_bytes)
+        return topic
+
+    def send_published(self, data: bytes) -> None:
+        """Send on the publish socket, which never blocks; a subscriber over its high-water mark misses it."""
+        self._xpub.send(data, zmq.NOBLOCK)
+        self.plane.statistics.frames_sent += 1
+        self.plane.statistics.bytes_sent += len(data)
+        if self._xpub.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]  # sending may eat the descriptor's edge
+            self.loop.call_soon(self._read_subscriptions)
+
+    def _read_subscriptions(self) -> None:
+        xpub = self._xpub
+        while not xpub.closed and xpub.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            part = xpub.recv(zmq.NOBLOCK, copy=False)
+            message = part.bytes
+            if message[:1] == b"\x01" and message[-1:] == b"\0":
+                self._subscribed(part, message[1:])
+
+    def _subscribed(self, part: zmq.Frame, name: bytes) -> None:
+        try:
+            node_id = str(part.get("User-Id"))
+            group = None if name == BROADCAST_TOPIC else name[1:-1].decode()
+        except (zmq.ZMQError, UnicodeDecodeError):
+            self.plane.statistics.dropped_malformed += 1
+            return
+        if name != topic_of(group) or (name not in self._topics and len(self._topics) >= MAX_TOPICS_PER_PEER):
+            self.plane.statistics.dropped_malformed += 1
+            return
+        topic = self.topic(group)
+        self._apply(topic, topic.publisher.subscribe(monotonic(), node_id))
+
+    def _apply(self, topic: PublishedTopic, effects: Iterable[PublisherEffect]) -> None:
+        for effect in effects:
+            link = self.plane.links.get(effect.node_id)
+            if isinstance(effect, SubscriberLagging):
+                self.plane.statistics.lost_lagging_subscriber += 1
+                logger.warning("node %s lags behind in %r: publishing goes on without it", effect.node_id, topic.topic)
+                topic.update_room()
+            elif link is None:
+                topic.publisher.remove(effect.node_id)  # it will subscribe again when it has been introduced
+            elif isinstance(effect, TellSubscriber):
+                kind = TopicNoteKind[effect.note.name]
+                link.add_note(TopicNote(kind, topic.topic, self.incarnation, effect.position))
+            elif isinstance(effect, SendRepair):
+                for frame in effect.frames:
+                    link.add_repair(frame)
+
+    # -- hearing -----------------------------------------------------------------------------------------------------
+
+    def receive_published(self, peer: PeerSubscription, data: bytes) -> None:
+        """A frame of a peer's publish socket, or a repaired one."""
+        end = data.find(b"\0") + 1
+        feed = peer.feeds.get(data[:end])
+        if feed is None:
+            return  # unsubscribed a moment ago
+        try:
+            frame = decode_topic_frame(memoryview(data)[end:])
+        except ProtocolViolation as violation:
+            self.plane.refuse_published(peer.node_id, violation)
+            return
+        self.plane.statistics.frames_received += 1
+        self.plane.statistics.bytes_received += len(data)
+        if frame.incarnation != peer.incarnation:
+            self.plane.statistics.dropped_stale += 1
+            return
+        now = monotonic()
+        count = sum(len(run.payloads) for run in frame.runs)
+        heard = Heard(frame.runs, frame.first, frame.timestamp, len(data))
+        self._apply_heard(feed, feed.subscriber.receive(now, frame.first, count, len(data), heard))
+        self._settle(feed, now)
+
+    def _apply_heard(self, feed: TopicFeed, effects: Iterable[SubscriberEffect[Heard]]) -> None:
+        for effect in effects:
+            if isinstance(effect, Deliver):
+                heard = effect.frame
+                held = self._deliver(feed, feed.topic, feed.origin, heard.runs, heard.first, heard.timestamp, heard.size)
+                feed.subscriber.held_bytes += held
+            elif isinstance(effect, Lost):
+                self.plane.statistics.lost_topic_gap += effect.count
+                logger.warning("lost %d messages of node %s on %r: lagged behind", effect.count, feed.node_id, feed.topic)
+            else:
+                self._tell(feed, TopicNoteKind.REPAIR if effect.repair else TopicNoteKind.POSITION, effect.position)
+
+    def _tell(self, feed: TopicFeed, kind: TopicNoteKind, position: int) -> None:
+        link = self.plane.links.get(feed.node_id)
+        if link is not None:
+            link.add_note(TopicNote(kind, feed.topic, feed.incarnation, position))
+
+    def deliver_published(self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int) -> None:
+        """Hand what this node published to its own agents."""
+        size = sum(len(payload) + RECORD_OVERHEAD_BYTES for run in runs for payload in run.payloads)
+        held = self._deliver(topic, topic.topic, topic.origin, runs, first, timestamp, size)
+        topic.delivered_locally(size - held)
+
+    def _deliver(
+        self,
+        keeper: TopicFeed | PublishedTopic,
+        topic: bytes,
+        origin: Origin,
+        runs: list[TopicRun],
+        first: int,
+        timestamp: int,
+        size: int,
+    ) -> int:
+        """Hand runs to every agent here that hears the topic; the bytes they still hold, in total."""
+        mailboxes = self.plane.mailboxes
+        members = list(mailboxes) if topic == BROADCAST_TOPIC else list(self._members.get(topic, ()))
+        share = size // sum(len(run.payloads) for run in runs)
+        own = isinstance(keeper, PublishedTopic)
+        held = 0
+        for run in runs:
+            for agent_id in members:
+                mailbox = mailboxes.get(agent_id)
+                if mailbox is not None and not (own and agent_id == run.from_agent):
+                    messages = published_messages(run, first, timestamp, origin)
+                    held += share * mailbox.deliver(Batch(messages, len(run.payloads), keeper, None, share, 0))
+            first += len(run.payloads)
+        return held
+
+    # -- groups ------------------------------------------------------------------------------------------------------
+
+    def join_group(self, agent_id: int, group: str) -> list[TopicFeed]:
+        """Hear a group; the feeds whose ``live`` tells when that is so."""
+        topic = topic_of(group)
+        self._members.setdefault(topic, {})[agent_id] = None
+        return [peer.subscribe(topic) for peer in self._peers.values()]
+
+    def leave_group(self, agent_id: int, group: str) -> None:
+        """Hear it no more."""
+        topic = topic_of(group)
+        members = self._members.get(topic, {})
+        members.pop(agent_id, None)
+        if topic in self._members and not members:
+            del self._members[topic]
+            for peer in self._peers.values():
+                feed = peer.unsubscribe(topic)
+                if feed is not None:
+                    self._tell(feed, TopicNoteKind.UNSUBSCRIBED, 0)
+
+    def forget_agent(self, agent_id: int) -> None:
+        """The agent is gone: it is in no group."""
+        for topic in [topic for topic, members in self._members.items() if agent_id in members]:
+            self.leave_group(agent_id, topic[1:-1].decode())
+
+    # -- notes and time ----------------------------------------------------------------------------------------------
+
+    def _receive_notes(self, link: Link, notes: list[TopicNote], repairs: list[bytes]) -> None:
+        for note in notes:
+            if note.kind in (TopicNoteKind.POSITION, TopicNoteKind.REPAIR, TopicNoteKind.UNSUBSCRIBED):
+                self._receive_from_subscriber(link.node_id, note)
+            else:
+                self._receive_from_publisher(link.node_id, note)
+        peer = self._peers.get(link.node_id)
+        if peer is not None:
+            for data in repairs:
+                self.receive_published(peer, data)
+
+    def _receive_from_subscriber(self, node_id: str, note: TopicNote) -> None:
+        topic = self._topics.get(note.topic)
+        if topic is None or note.incarnation != self.incarnation:
+            return
+        now = monotonic()
+        if note.kind is TopicNoteKind.POSITION:
+            topic.publisher.receive_position(now, node_id, note.position)
+        elif note.kind is TopicNoteKind.REPAIR:
+            self._apply(topic, topic.publisher.receive_repair_request(now, node_id, note.position))
+        else:
+            topic.publisher.remove(node_id)
+        topic.update_room()
+
+    def _receive_from_publisher(self, node_id: str, note: TopicNote) -> None:
+        peer = self._peers.get(node_id)
+        feed = peer.feeds.get(note.topic) if peer is not None and peer.incarnation == note.incarnation else None
+        if feed is None:
+            return
+        now = monotonic()
+        if note.kind is TopicNoteKind.GONE:
+            self._apply_heard(feed, feed.subscriber.receive_gone(now, note.position))
+        else:
+            feed.subscriber.receive_position(now, note.position)
+            feed.live.set()
+        self._settle(feed, now)
+
+    def _settle(self, feed: TopicFeed, now: float) -> None:
+        self._apply_heard(feed, feed.subscriber.handle_timeout(now))
+        if feed.subscriber.next_deadline() is not None:
+            self.settle_later(feed)
+
+    def settle_later(self, feed: TopicFeed) -> None:
+        """See to it that the feed's publisher hears of its position soon."""
+        self._unsettled[feed] = None
+        if self._settle_timer is None:
+            self._settle_timer = self.loop.call_later(SETTLE_S, self._settle_all)
+
+    def _settle_all(self) -> None:
+        self._settle_timer = None
+        unsettled, self._unsettled = self._unsettled, {}
+        now = monotonic()
+        for feed in unsettled:
+            self._settle(feed, now)
+
+    def _tick(self, now: float) -> None:
+        for topic in self._topics.values():
+            self._apply(topic, topic.publisher.handle_timeout(now))

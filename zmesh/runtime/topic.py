@@ -1,0 +1,186 @@
+"""One topic as this node publishes it, and one as it hears it from a peer: where ``zmesh.core.broadcast`` meets sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from zmesh.core.broadcast import TopicPublisher, TopicSubscriber
+from zmesh.errors import NetworkError
+from zmesh.model import now_ms
+from zmesh.runtime.received import Origin
+from zmesh.runtime.room import Room
+from zmesh.wire.data import TopicFrame, TopicRun, encode
+from zmesh.wire.limits import FRAME_BYTES, RECORD_OVERHEAD_BYTES, WIRE_VERSION
+
+__all__ = ["BROADCAST_TOPIC", "PublishHost", "PublishedTopic", "TopicFeed", "group_of", "topic_of"]
+
+BROADCAST_TOPIC = b"*\0"
+
+
+def topic_of(group: str | None) -> bytes:
+    """The prefix of a group's frames on the publish socket; of a broadcast's where ``group`` is None."""
+    return BROADCAST_TOPIC if group is None else b"g" + group.encode() + b"\0"
+
+
+def group_of(topic: bytes) -> str | None:
+    """The group a topic stands for; None for the broadcast."""
+    return None if topic == BROADCAST_TOPIC else topic[1:-1].decode()
+
+
+class PublishHost(Protocol):
+    """What a topic needs of its surroundings."""
+
+    loop: asyncio.AbstractEventLoop
+    incarnation: int
+
+    def send_published(self, data: bytes) -> None:
+        """Send on the publish socket."""
+
+    def deliver_published(self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int) -> None:
+        """Hand to this node's own members of the topic; called from the loop, never from a sender's task."""
+
+
+class PublishedTopic(Room):
+    """A topic this node publishes to: batches, numbers and holds."""
+
+    __slots__ = ("_flush_scheduled", "_host", "_local", "_local_bytes", "_next", "_pending", "_receipts", "_runs", "origin", "publisher", "receipt_prefix", "topic")
+
+    def __init__(self, host: PublishHost, node_id: str, topic: bytes, window_bytes: int) -> None:
+        super().__init__(window_bytes)
+        self._host = host
+        self.topic = topic
+        self.publisher = TopicPublisher(window_bytes)
+        self.receipt_prefix = f"{node_id}:{host.incarnation:x}:{topic[:-1].decode()}:"
+        self.origin = Origin(node_id, self.receipt_prefix, group_of(topic))
+        self._runs: list[TopicRun] = []
+        self._pending = 0
+        self._next = 1
+        self._flush_scheduled = False
+        self._local: list[tuple[list[TopicRun], int, int]] = []
+        self._local_bytes = 0
+        self._receipts: list[tuple[int, asyncio.Future[None]]] = []
+
+    def append(self, from_agent: int, payload: bytes) -> int:
+        """Add a message; its number."""
+        if not self._runs or self._runs[-1].from_agent != from_agent:
+            self._runs.append(TopicRun(from_agent, []))
+            if not self._flush_scheduled:
+                self._flush_scheduled = True
+                self._host.loop.call_soon(self._flush_scheduled_now)
+        self._runs[-1].payloads.append(payload)
+        number = self._next
+        self._next = number + 1
+        size = len(payload) + RECORD_OVERHEAD_BYTES
+        self._pending += size
+        self.room -= size
+        if self._pending > FRAME_BYTES:
+            self.flush()
+        return number
+
+    def _flush_scheduled_now(self) -> None:
+        self._flush_scheduled = False
+        self.flush()
+        local, self._local = self._local, []
+        for runs, first, timestamp in local:
+            self._host.deliver_published(self, runs, first, timestamp)
+
+    def flush(self) -> None:
+        """Send everything appended so far as one frame."""
+        runs, first = self._runs, self.publisher.next_record
+        if not runs or self.closed is not None:
+            return
+        self._runs, self._pending = [], 0
+        timestamp = now_ms()
+        data = self.topic + encode(TopicFrame(WIRE_VERSION, self._host.incarnation, first, timestamp, runs))
+        self._host.send_published(data)
+        self.publisher.published(monotonic(), self._next - first, data)
+        self._local.append((runs, first, timestamp))
+        self._local_bytes += len(data)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._host.loop.call_soon(self._flush_scheduled_now)
+        self.update_room()
+
+    def delivered_locally(self, size: int) -> None:
+        """This node's own agents have been given a frame of ``size`` bytes, or have let go of some of it."""
+        self._local_bytes -= size
+        self.update_room()
+
+    def release(self, size: int) -> None:
+        """A local handler or queue lets go of ``size`` bytes."""
+        self.delivered_locally(size)
+
+    def update_room(self) -> None:
+        """After subscribers or handlers got further: wake who waits."""
+        if self.closed is not None:
+            return
+        self.room = min(self.publisher.room_bytes, self.publisher.room_bytes - self._local_bytes) - self._pending
+        acked = self.publisher.acked
+        while self._receipts and self._receipts[0][0] < acked:
+            _, receipt = self._receipts.pop(0)
+            if not receipt.done():
+                receipt.set_result(None)
+        self.wake_waiters()
+
+    def is_acknowledged(self, number: int) -> bool:
+        """Whether every subscriber that still has a say has the record."""
+        return number < self.publisher.next_record and number < self.publisher.acked
+
+    async def acknowledged(self, number: int) -> None:
+        """Wait until they have."""
+        while not self.is_acknowledged(number):
+            if self.closed is not None:
+                raise self.closed
+            receipt: asyncio.Future[None] = self._host.loop.create_future()
+            self._receipts.append((number, receipt))
+            self._receipts.sort(key=lambda waiting: waiting[0])
+            if number >= self.publisher.next_record or not self.publisher.has_subscribers:
+                self._host.loop.call_soon(self.update_room)
+            await receipt
+
+    def room_wanted(self) -> None:
+        """Subscribers tell their positions unasked, and are reminded by the publisher's timer."""
+
+    def close(self, error: NetworkError) -> None:
+        """Publish nothing more."""
+        super().close(error)
+        for _, receipt in self._receipts:
+            if not receipt.done():
+                receipt.set_exception(error)
+
+
+@dataclass(slots=True)
+class Heard:
+    """A frame as it is queued for delivery: its messages and its size."""
+
+    runs: list[TopicRun]
+    first: int
+    timestamp: int
+    size: int
+
+
+class TopicFeed:
+    """A topic as one incarnation of a peer publishes it."""
+
+    __slots__ = ("_settle", "closed", "incarnation", "live", "node_id", "origin", "subscriber", "topic")
+
+    def __init__(
+        self, node_id: str, incarnation: int, topic: bytes, window_bytes: int, settle: Callable[[TopicFeed], None]
+    ) -> None:
+        self.node_id = node_id
+        self.incarnation = incarnation
+        self.topic = topic
+        self.subscriber: TopicSubscriber[Heard] = TopicSubscriber(window_bytes)
+        self.origin = Origin(node_id, f"{node_id}:{incarnation:x}:{topic[:-1].decode()}:", group_of(topic))
+        self.live = asyncio.Event()  # the publisher has confirmed the subscription
+        self.closed: NetworkError | None = None
+        self._settle = settle
+
+    def release(self, size: int) -> None:
+        """A handler or queue lets go of ``size`` bytes."""
+        self.subscriber.released(monotonic(), size)
+        self._settle(self)

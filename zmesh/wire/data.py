@@ -1,0 +1,211 @@
+"""Frames of the data plane (docs/spec/03-data-plane.md).
+
+A frame carries numbered records. Records that agree in everything but payload share a *run*, whose columns are lists: that is
+what makes a 64-byte message cost 66 bytes and some 35 ns to encode or decode.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from zmesh.errors import ProtocolViolation
+from zmesh.wire.limits import WIRE_VERSION
+
+__all__ = [
+    "FLAG_ACK_NOW",
+    "FLAG_PROBE",
+    "FLAG_REWIND",
+    "Frame",
+    "Kind",
+    "Run",
+    "TopicFrame",
+    "TopicNote",
+    "TopicNoteKind",
+    "TopicRun",
+    "decode_failure",
+    "decode_frame",
+    "decode_topic_frame",
+    "encode",
+    "encode_failure",
+    "run_length",
+]
+
+FLAG_PROBE: Final = 1  # answer at once with what you have
+FLAG_REWIND: Final = 2  # records are missing: send again from ``ack``
+FLAG_ACK_NOW: Final = 4  # somebody waits for the ack of these records
+KNOWN_FLAGS: Final = FLAG_PROBE | FLAG_REWIND | FLAG_ACK_NOW
+
+
+class Kind(enum.IntEnum):
+    """What the records of a run are."""
+
+    MESSAGE = 0
+    REQUEST = 1
+    REPLY = 2  # ``correlations`` holds the number of each request
+    FAILURE = 3  # as REPLY; the payload is ``encode_failure``'s
+
+
+class TopicNoteKind(enum.IntEnum):
+    """What publisher and subscriber tell each other about a topic, over the data plane."""
+
+    SUBSCRIBED = 0  # publisher: your subscription is live, and ``position`` is the next number
+    POSITION = 1  # subscriber: I have everything below ``position``
+    REPAIR = 2  # subscriber: I miss everything from ``position`` on that you have published
+    TAIL = 3  # publisher: I have published everything below ``position``; say what you have
+    GONE = 4  # publisher: what you miss below ``position`` is no longer held
+    UNSUBSCRIBED = 5  # subscriber: stop waiting for me
+
+
+class TopicNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One such note. ``incarnation`` is the publisher's."""
+
+    kind: TopicNoteKind
+    topic: bytes
+    incarnation: int
+    position: int
+
+
+class Run(msgspec.Struct, array_like=True, gc=False):
+    """Consecutive records that agree in everything but their columns.
+
+    ``payloads`` is empty, and ``part`` is ``(total_bytes, offset)``, for a record whose payload is the frame's attachment.
+    ``ids`` and ``timestamps`` are given where the sender's user chose them; else they follow from the numbers and the frame.
+    """
+
+    kind: Kind
+    to_agent: int
+    from_agent: int
+    message_type: int
+    priority: int
+    ttl_ms: int
+    payloads: list[bytes]
+    correlations: list[int] | None = None
+    ids: list[str] | None = None
+    timestamps: list[int] | None = None
+    part: tuple[int, int] | None = None
+
+
+class Frame(msgspec.Struct, array_like=True, gc=False):
+    """One ZeroMQ message from a node to a peer.
+
+    ``first`` is the number of the first record; 0 where the frame carries none; in a PROBE, which carries none, the number
+    that the sender's next record will have.
+    """
+
+    version: int
+    sender_incarnation: int
+    receiver_incarnation: int
+    first: int
+    ack: int
+    limit: int
+    timestamp: int
+    flags: int
+    runs: list[Run]
+    notes: list[TopicNote] | None = None
+    repairs: list[bytes] | None = None  # encoded topic frames, each after its topic's prefix, sent again
+
+
+class TopicRun(msgspec.Struct, array_like=True, gc=False):
+    """Consecutive messages one agent published to a topic."""
+
+    from_agent: int
+    payloads: list[bytes]
+
+
+class TopicFrame(msgspec.Struct, array_like=True, gc=False):
+    """What follows the topic's prefix in a frame of the publish socket."""
+
+    version: int
+    incarnation: int
+    first: int
+    timestamp: int
+    runs: list[TopicRun]
+
+
+class _Failure(msgspec.Struct, array_like=True):
+    error_type: str
+    error_text: str
+
+
+encode = msgspec.msgpack.Encoder().encode
+_frame_decoder = msgspec.msgpack.Decoder(Frame)
+_topic_decoder = msgspec.msgpack.Decoder(TopicFrame)
+_failure_decoder = msgspec.msgpack.Decoder(_Failure)
+
+
+def run_length(run: Run) -> int:
+    """How many records a run holds."""
+    return 1 if run.part is not None else len(run.payloads)
+
+
+def decode_frame(data: bytes | memoryview) -> Frame:
+    """Decode and check a frame's own consistency. Raises ``ProtocolViolation``; nothing else escapes."""
+    try:
+        frame = _frame_decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        raise ProtocolViolation("malformed_frame", str(error)) from None
+    if frame.version != WIRE_VERSION:
+        raise ProtocolViolation("wrong_version", f"frame of version {frame.version}, this node speaks {WIRE_VERSION}")
+    if frame.flags & ~KNOWN_FLAGS:
+        raise ProtocolViolation("malformed_frame", f"unknown flags {frame.flags:#x}")
+    if bool(frame.runs) == bool(frame.flags & FLAG_PROBE or not frame.first):
+        raise ProtocolViolation("malformed_frame", "records without a number, or a number without records")
+    if frame.first < 0 or frame.ack < 0 or frame.limit < 0 or frame.sender_incarnation < 0:
+        raise ProtocolViolation("malformed_frame", "negative number in the header")
+    for run in frame.runs:
+        _check_run(run)
+    return frame
+
+
+def _check_run(run: Run) -> None:
+    count = len(run.payloads)
+    if run.part is not None:
+        _check_part(run)
+        count = 1
+    elif count == 0:
+        raise ProtocolViolation("malformed_frame", "empty run")
+    if not 0 <= run.message_type <= 5 or not 0 <= run.priority <= 3 or run.ttl_ms < 0:
+        raise ProtocolViolation("malformed_frame", "message type, priority or ttl out of range")
+    if run.to_agent < 0 or run.from_agent < 0:
+        raise ProtocolViolation("malformed_frame", "negative agent id")
+    if (run.correlations is not None) != (run.kind >= Kind.REPLY):
+        raise ProtocolViolation("malformed_frame", "correlations belong to replies, and only to them")
+    for column in (run.correlations, run.ids, run.timestamps):
+        if column is not None and len(column) != count:
+            raise ProtocolViolation("malformed_frame", "columns of unequal length")
+
+
+def _check_part(run: Run) -> None:
+    total, offset = run.part or (0, 0)
+    if run.payloads or total <= 0 or not 0 <= offset < total:
+        raise ProtocolViolation("malformed_frame", "attachment outside of its message")
+
+
+def decode_topic_frame(data: bytes | memoryview) -> TopicFrame:
+    """Decode what follows the prefix on the publish socket. Raises ``ProtocolViolation``."""
+    try:
+        frame = _topic_decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        raise ProtocolViolation("malformed_frame", str(error)) from None
+    if frame.version != WIRE_VERSION:
+        raise ProtocolViolation("wrong_version", f"topic frame of version {frame.version}")
+    if frame.first < 1 or frame.incarnation < 0 or not frame.runs or not all(run.payloads for run in frame.runs):
+        raise ProtocolViolation("malformed_frame", "topic frame without number or messages")
+    return frame
+
+
+def encode_failure(error_type: str, error_text: str) -> bytes:
+    """The payload of a FAILURE record; the text is cut at 4 KiB so that a failure is never larger than its request."""
+    return encode(_Failure(error_type[:200], error_text[:4096]))
+
+
+def decode_failure(payload: bytes) -> tuple[str, str]:
+    """The ``(error_type, error_text)`` of a FAILURE record. Raises ``ProtocolViolation``."""
+    try:
+        failure = _failure_decoder.decode(payload)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ProtocolViolation("malformed_frame", f"failure record: {error}") from None
+    return failure.error_type, failure.error_text
