@@ -6,13 +6,14 @@ run, between neighbours, and their median is given beside the medians of the fig
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-__all__ = ["Contender", "Goal", "Measured", "Results", "Row", "run_interleaved"]
+__all__ = ["Contender", "Goal", "Measured", "Results", "Row", "benchmark_parser", "run_interleaved"]
 
 OURS = "zmesh"
 UNITS = {
@@ -131,6 +132,17 @@ class Results:
 
     def _run_count(self, case: str) -> int:
         return min(len(runs) for runs in self._runs[case].values())
+
+
+def benchmark_parser(description: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--case", default="", help="only the case whose name ends in this, such as one-way/64")
+    parser.add_argument("--runs", type=int, default=3, help="rounds of interleaved runs (default: 3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies every count (default: 1)")
+    parser.add_argument("--loop", choices=["uvloop", "asyncio", "both"], help="default: uvloop where installed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    return parser
 
 
 def run_interleaved(results: Results, case: str, contenders: Sequence[Contender], runs: int) -> None:

@@ -9,18 +9,16 @@ deadline, and the goal is set against it; ``window`` only counts answers, which 
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import _baseline_requests
 import _mesh
 from _harness import RUN_S, Job, Process, Values, loop_names, play_role
-from _report import Contender, Goal, Measured, Results, run_interleaved
+from _report import Contender, Goal, Measured, Results, benchmark_parser, run_interleaved
 
 PAYLOAD_BYTES = 64
 IN_FLIGHT = 1000
@@ -85,22 +83,11 @@ def many_in_flight(scale: float, loops: list[str]) -> Iterator[Contender]:
 CASES = {ONE_AT_A_TIME: one_at_a_time, MANY_IN_FLIGHT: many_in_flight}
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Latency of zmesh beside raw pyzmq: two processes, loopback TCP.")
-    parser.add_argument("--case", default="", help="only the case whose name ends in this, such as reply/1")
-    parser.add_argument("--runs", type=int, default=3, help="rounds of interleaved runs (default: 3)")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies every count of requests (default: 1)")
-    parser.add_argument("--loop", choices=["uvloop", "asyncio", "both"], help="default: uvloop where installed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str]) -> int:
     """Run the cases asked for and show them."""
     if play_role(argv, _baseline_requests.ROLES | _mesh.ROLES):
         return 0
-    options = parse(argv)
+    options = benchmark_parser("Latency of zmesh beside raw pyzmq: two processes on loopback TCP.").parse_args(argv)
     loops = loop_names(options.loop)
     results = Results(GOALS)
     for case, contenders in CASES.items():

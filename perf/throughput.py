@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import _baselines
 import _mesh
 from _harness import RUN_S, Job, Process, Values, loop_names, play_role
-from _report import Contender, Goal, Measured, Results, run_interleaved
+from _report import Contender, Goal, Measured, Results, benchmark_parser, run_interleaved
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +123,8 @@ def fan_out_contenders(load: Load, subscribers: int, scale: float, loops: list[s
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Throughput of zmesh beside raw pyzmq: two processes, loopback TCP.")
+    parser = benchmark_parser("Throughput of zmesh beside raw pyzmq: two processes on loopback TCP.")
     parser.add_argument("--fan-out", type=int, metavar="N", help="broadcast to N subscriber processes instead")
-    parser.add_argument("--case", default="", help="only the case whose name ends in this, such as one-way/64")
-    parser.add_argument("--runs", type=int, default=3, help="rounds of interleaved runs (default: 3)")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies every count of messages (default: 1)")
-    parser.add_argument("--loop", choices=["uvloop", "asyncio", "both"], help="default: uvloop where installed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
     return parser.parse_args(argv)
 
 

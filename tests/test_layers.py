@@ -26,6 +26,7 @@ PURE = frozenset(
 # What each layer may import from outside zmesh: a set of roots, where * is the standard library.
 OUTSIDE: dict[str, frozenset[str]] = {
     "errors.py": PURE,
+    "version.py": PURE,
     "model.py": PURE | {"msgspec", "os", "time"},  # now_ms and message ids are the user's convenience
     "core": PURE,
     "wire": PURE | {"msgspec", "msgpack"},
@@ -36,6 +37,8 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "patterns": frozenset({"*", "zmq"}),
     "tools": frozenset({"*", "msgspec"}),
 }
+COMPOSITION = frozenset({"*", "msgspec", "uvloop", "zmq"})  # the four components and what ties them together
+OUTSIDE |= {path.name: COMPOSITION for path in sorted(PACKAGE.glob("[a-z]*.py")) if path.name not in OUTSIDE}
 BROKEN_ON_PURPOSE = {
     "the layers, as ARCHITECTURE.md draws them": ("wire/planted.py", "import zmesh.runtime"),
     "errors, model and config import msgspec alone": ("errors.py", "import socket"),

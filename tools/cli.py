@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import zmesh
-from zmesh import KeystoreError, now_ms
+from zmesh import KeystoreError
+from zmesh.model import now_ms
 from zmesh.security import Keystore
 from zmesh.tools.client import Client, joined
 from zmesh.tools.console import Console, logging_to
@@ -20,13 +21,14 @@ from zmesh.tools.outcome import ExitCode, run_program
 from zmesh.tools.prompt import parse_destination
 from zmesh.tools.reports import Report
 from zmesh.tools.settings import Kind, Parser, add_flags, positive
-from zmesh.tools.stopping import stop_on_signals
+from zmesh.tools.stopping import StopRequest, stop_on_signals
 
 __all__ = ["main"]
 
 Arguments = argparse.Namespace
 Action = Callable[[Client, Arguments], Coroutine[Any, Any, None]]
 
+DEFAULT_MESH = "default"
 DEFAULT_VALID_S = 3600
 
 _EPILOG = """\
@@ -49,18 +51,18 @@ def _main(argv: Sequence[str] | None) -> int:
     if arguments.command in _ON_DISK:
         console.report(_ON_DISK[arguments.command](choice, arguments))
         return ExitCode.OK
-    with logging_to(console, choice.log_level):
-        return zmesh.run(_on_mesh(choice, console, arguments))
+    with logging_to(console, choice.log_level), stop_on_signals() as stop:
+        return zmesh.run(_on_mesh(choice, console, arguments, stop))
 
 
-async def _on_mesh(choice: ClientChoice, console: Console, arguments: Arguments) -> int:
+async def _on_mesh(choice: ClientChoice, console: Console, arguments: Arguments, stop: StopRequest) -> int:
     async def act() -> int:
         async with joined(choice.network_config(), choice.timeout) as network:
             await _ON_MESH[arguments.command](Client(network, console, choice.timeout), arguments)
         return ExitCode.OK
 
-    with stop_on_signals() as stop:
-        code = await stop.unless_set(act())
+    stop.attach()
+    code = await stop.unless_set(act())
     if code is not None:
         return code
     # To stop 'listen' is how it ends; the other commands have not done what they were asked to.
@@ -69,17 +71,18 @@ async def _on_mesh(choice: ClientChoice, console: Console, arguments: Arguments)
 
 def _init(choice: ClientChoice, _arguments: Arguments) -> Report:
     config = choice.network_config()
-    Keystore(config.home, config.mesh).found(now_ms())
+    mesh = config.mesh or DEFAULT_MESH  # not config.mesh_name, which is the mesh that is there already
+    Keystore(config.home, mesh).found(now_ms())
     lines = [
-        f"founded the mesh {config.mesh!r}; its keys are in {config.home / config.mesh}",
+        f"founded the mesh {mesh!r}; its keys are in {config.home / mesh}",
         "next: start 'zmesh-node', and run 'zmesh invite' for each further machine",
     ]
-    return Report("founded", lines, {"mesh": config.mesh, "directory": str(config.home / config.mesh)})
+    return Report("founded", lines, {"mesh": mesh, "directory": str(config.home / mesh)})
 
 
 def _invite(choice: ClientChoice, arguments: Arguments) -> Report:
     config = choice.network_config()
-    authority = Keystore(config.home, config.mesh).authority()
+    authority = Keystore(config.home, config.mesh_name).authority()
     addresses = arguments.address or local_addresses(config)
     if not addresses:
         raise KeystoreError("no node runs here for the new machine to ask: start 'zmesh-node', or give its --address")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from zmesh import Agent, AgentNetwork, Capability, NetworkConfig, RegistryEvent, UnknownAgent
+from zmesh import Agent, AgentNetwork, Capability, NetworkConfig, RegistryEvent, RequestTimeout, UnknownAgent
 from zmesh.tools.agents import free_agent_id
 from zmesh.tools.console import Console
 from zmesh.tools.options import local_addresses
@@ -125,10 +125,9 @@ async def joined(config: NetworkConfig, timeout_s: float) -> AsyncIterator[Agent
     """The joined network, once a node of it has been met. Raises ``NobodyThere``."""
     network = AgentNetwork(config)
     try:
-        await network.join_network(local_addresses(config))
-        if not await _seen(network, lambda event: not event.node.is_self, timeout_s):
+        if not await _has_met_somebody(network, timeout_s):
             raise NobodyThere(
-                f"no node of the mesh {config.mesh!r} answered within {timeout_s:g} s: start 'zmesh-node' on this "
+                f"no node of the mesh {config.mesh_name!r} answered within {timeout_s:g} s: start 'zmesh-node' on this "
                 "machine, or name one with --bootstrap tcp://HOST:PORT"
             )
         yield network
@@ -136,11 +135,21 @@ async def joined(config: NetworkConfig, timeout_s: float) -> AsyncIterator[Agent
         await network.leave_network()
 
 
+async def _has_met_somebody(network: AgentNetwork, timeout_s: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await network.join_network(local_addresses(network.config))
+            await network.registry.wait_for_nodes(2, timeout_s)
+    except (TimeoutError, RequestTimeout):
+        return False
+    return True
+
+
 async def _seen(network: AgentNetwork, wanted: Callable[[RegistryEvent], bool], timeout_s: float) -> bool:
     """Whether such an event came in time; what is there already counts, as ``watch`` begins with it."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s), contextlib.aclosing(network.registry.watch()) as events:
-            async for event in events:
+        async with asyncio.timeout(timeout_s):
+            async for event in network.registry.watch():
                 if wanted(event):
                     return True
     return False

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
-from zmesh import now_ms
+from zmesh.model import now_ms
 from zmesh.tools.lineeditor import LineEditor
 from zmesh.tools.reports import Report, clean
 

@@ -55,15 +55,16 @@ def _main(argv: Sequence[str] | None) -> int:
     choice = choose(NodeChoice, NODE_SETTINGS, parser.parse_args(argv))
     config = choice.network_config()
     offers = [load_offer(spec) for spec in choice.agent]
-    return zmesh.run(_run(config, offers, choice))
-
-
-async def _run(config: NetworkConfig, offers: Sequence[Offer], choice: NodeChoice) -> int:
     with stop_on_signals() as stop:
         console = Console(sys.stdout, as_json=choice.json, lost=stop.set)
         with logging_to(console, choice.log_level):
-            await _Node(AgentNetwork(config), console, stop).run(offers)
-        return ExitCode.FAILED if console.is_lost else ExitCode.OK
+            zmesh.run(_run(config, offers, console, stop))
+    return ExitCode.FAILED if console.is_lost else ExitCode.OK
+
+
+async def _run(config: NetworkConfig, offers: Sequence[Offer], console: Console, stop: StopRequest) -> None:
+    stop.attach()
+    await _Node(AgentNetwork(config), console, stop).run(offers)
 
 
 class _Node:

@@ -24,7 +24,9 @@ __all__ = ["CLIENT_SETTINGS", "NODE_SETTINGS", "ClientChoice", "MeshChoice", "No
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _COMMON = (
-    Setting("mesh", "the mesh's name in the home directory (default: default)", metavar="NAME"),
+    Setting(
+        "mesh", "the mesh's name in the home directory (default: the only one there, else 'default')", metavar="NAME"
+    ),
     Setting("home", "directory of keys and certificates (default: ~/.zmesh)", metavar="DIRECTORY"),
     Setting("bootstrap", "a node to dial; may be repeated", Kind.LIST, "tcp://HOST:PORT"),
     Setting("mdns", "look for nodes on the local network, and be found there (default: yes)", Kind.SWITCH),
@@ -52,7 +54,7 @@ _IN_FILE = _NODE_ONLY + _COMMON + _CLIENT_ONLY
 class MeshChoice:
     """What the user chose for either program; None where a default of ``NetworkConfig`` stands."""
 
-    mesh: str = "default"
+    mesh: str | None = None
     home: str | None = None
     bootstrap: tuple[str, ...] = ()
     mdns: bool = True
@@ -115,5 +117,7 @@ def choose(
 
 def local_addresses(config: NetworkConfig) -> list[str]:
     """Where this mesh's nodes on this machine listen now: found by their key directory, with no network involved."""
-    keystore = Keystore(config.home, config.mesh)
+    if config.mesh is None and config.join is not None:
+        return []  # the join string names the mesh, and its addresses
+    keystore = Keystore(config.home, config.mesh_name)
     return [address for node in keystore.running() for address in node.addresses] if keystore.exists() else []

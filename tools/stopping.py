@@ -1,5 +1,8 @@
 """How a program is asked to stop: SIGINT, SIGTERM and SIGHUP leave the mesh first, a second SIGINT does not wait.
 
+The handlers are there before the loop and after it: to close a loop means to wait for its threads, and one of them may
+be asking a distant machine to enrol us.
+
 Plain ``signal.signal`` and not ``loop.add_signal_handler``, whose callbacks wait for the loop: the second SIGINT must
 work just when a handler hogs it.
 """
@@ -26,9 +29,15 @@ class StopRequest:
     """Set once somebody wants the program to end."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._event = asyncio.Event()
-        self.signum: int | None = None
+        self._signum: int | None = None
+
+    def attach(self) -> None:
+        """Use the running loop from now on; a signal that came earlier counts."""
+        self._loop = asyncio.get_running_loop()
+        if self._signum is not None:
+            self.set()
 
     @property
     def is_set(self) -> bool:
@@ -56,12 +65,13 @@ class StopRequest:
 
     def receive(self, signum: int, _frame: FrameType | None) -> None:
         """The signal handler."""
-        if self.signum is not None and signum == signal.SIGINT:
+        if self._signum is not None and signum == signal.SIGINT:
             restore_terminals()
             os._exit(ExitCode.INTERRUPTED)
-        self.signum = signum
+        self._signum = signum
         # A signal handler runs between any two bytecodes, so it may not touch the loop's objects itself.
-        self._loop.call_soon_threadsafe(self.set)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.set)
 
 
 async def cancelled(task: asyncio.Future[Any]) -> None:
@@ -73,7 +83,7 @@ async def cancelled(task: asyncio.Future[Any]) -> None:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """A ``StopRequest`` that the signals set, for as long as the context is open."""
+    """A ``StopRequest`` that the signals set, for as long as the context is open; the loop calls ``attach``."""
     request = StopRequest()
     wanted = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup, and meant to stay so

@@ -1,13 +1,13 @@
 """zmesh: brokerless messaging for networks of agents, on ZeroMQ.
 
-    import zmesh
+import zmesh
 
-    async def main() -> None:
-        async with zmesh.AgentNetwork() as network:
-            agent = await network.register_agent(7, ["shout"], handler=lambda message: message.payload.upper())
-            ...
+async def main() -> None:
+    async with zmesh.AgentNetwork() as network:
+        agent = await network.register_agent(7, ["shout"], handler=lambda message: message.payload.upper())
+        ...
 
-    zmesh.run(main())
+zmesh.run(main())
 """
 
 from zmesh.agent import Agent

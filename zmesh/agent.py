@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from zmesh.errors import NotJoined
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType
 from zmesh.receipt import Receipt
-from zmesh.wire.limits import FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
+from zmesh.wire.limits import INLINE_BYTES, RECORD_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
     from zmesh.messenger import Messenger
@@ -24,7 +24,8 @@ _COMMAND: Final = MessageType.COMMAND
 class Agent:
     """An addressable actor on this node, made by ``AgentNetwork.register_agent``.
 
-    Without a handler, iterate: ``async for message in agent``, and answer requests with ``await agent.reply(message, ...)``.
+    Without a handler, iterate: ``async for message in agent``, and answer requests with ``await agent.reply(message,
+    ...)``.
     """
 
     def __init__(
@@ -50,27 +51,26 @@ class Agent:
         """Send ``payload`` to an agent, or to one of those with a capability.
 
         Returns when the message is on its way; waits only while the receiver has granted no credit. The receipt tells
-        when the receiving node has it. Raises ``UnknownAgent`` at once where nobody knows the destination, ``MessageTooLarge``,
+        when the receiving node has it. Raises ``UnknownAgent`` at once where nobody knows the destination,
+        ``MessageTooLarge``,
         ``PeerLost`` when the node is lost while this waits, ``NotJoined``.
         """
-        # The hot path. It is ``Outbox.append`` written out: the call would cost as much as the work (docs/performance.md).
+        # The hot path. It is ``Outbox.append`` written out: the call would cost as much as the work
+        # (docs/performance.md).
         route = self._routes.get(to)
         if route is None or priority is not _NORMAL or ttl_ms or message_type is not _COMMAND:
             return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
-        outbox = route.outbox
-        size = len(payload)
-        if outbox.room <= 0 or size > INLINE_BYTES or payload.__class__ is not bytes:
+        outbox, size = route.outbox, len(payload)
+        budget = outbox.budget
+        if budget <= 0 or size > INLINE_BYTES or type(payload) is not bytes:
             return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
-        if outbox.open_route is not route:
-            outbox.open_run(route)
-        outbox.payloads.append(payload)
+        payloads = route.payloads
+        if payloads is None:
+            payloads = outbox.open_run(route)
+        payloads.append(payload)
+        outbox.budget = budget - size - RECORD_OVERHEAD_BYTES
         number = outbox.next_record
         outbox.next_record = number + 1
-        size += RECORD_OVERHEAD_BYTES
-        outbox.room -= size
-        pending_bytes = outbox.pending_bytes = outbox.pending_bytes + size
-        if pending_bytes > FRAME_BYTES:
-            outbox.flush()
         return Receipt(outbox, number)
 
     async def request(
@@ -83,7 +83,8 @@ class Agent:
     ) -> AgentMessage:
         """Ask an agent, or one of those with a capability, and wait for its answer.
 
-        ``timeout_s`` defaults to ``NetworkConfig.request_timeout_s``. Raises ``RequestTimeout``, ``HandlerFailed`` with what the
+        ``timeout_s`` defaults to ``NetworkConfig.request_timeout_s``. Raises ``RequestTimeout``, ``HandlerFailed``
+        with what the
         remote handler raised, ``UnknownAgent``, ``PeerLost``, ``MessageTooLarge``, ``NotJoined``.
         """
         return await self._messenger.request(self, to, payload, timeout_s, priority)

@@ -86,7 +86,9 @@ class NetworkConfig:
             return self.mesh
         there = sorted(path.parent.name for path in self.home.glob("*/mesh.msgpack"))
         if len(there) > 1 and DEFAULT_MESH not in there:
-            raise ConfigurationError(f"{self.home} holds the meshes {', '.join(there)}: say which with mesh=, or --mesh")
+            raise ConfigurationError(
+                f"{self.home} holds the meshes {', '.join(there)}: say which with mesh=, or --mesh"
+            )
         return there[0] if len(there) == 1 else DEFAULT_MESH
 
     @property

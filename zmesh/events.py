@@ -62,7 +62,9 @@ class _Watcher(Generic[T]):
     async def get(self) -> T | None:
         while not self._events:
             if self._overflowed:
-                raise NetworkError(f"this watcher is {WATCHER_QUEUE_EVENTS} events behind: watch again, from a new snapshot")
+                raise NetworkError(
+                    f"this watcher is {WATCHER_QUEUE_EVENTS} events behind: watch again, from a new snapshot"
+                )
             self._ready.clear()
             await self._ready.wait()
         return self._events.popleft()

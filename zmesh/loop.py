@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 __all__ = ["event_loop_name", "run"]
 
 T = TypeVar("T")
 
-try:
-    import uvloop
-except ImportError:  # an extra: zmesh-agents[uvloop]
-    uvloop = None
+
+def _new_event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # an extra: zmesh-agents[uvloop]
+        return None
+    return uvloop.new_event_loop
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """``asyncio.run``, on uvloop where it is installed."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop is not None else None) as runner:
+    with asyncio.Runner(loop_factory=_new_event_loop()) as runner:
         return runner.run(main)
 
 
 def event_loop_name() -> str:
     """``"uvloop"`` or ``"asyncio"``: what ``run`` uses."""
-    return "uvloop" if uvloop is not None else "asyncio"
+    return "asyncio" if _new_event_loop() is None else "uvloop"

@@ -9,7 +9,15 @@ from typing import Final
 
 from zmesh.agent import Agent
 from zmesh.core.membership.messages import AgentRecord
-from zmesh.errors import AgentExists, ConfigurationError, MessageTooLarge, NetworkError, PeerLost, UnknownAgent, UsageError
+from zmesh.errors import (
+    AgentExists,
+    ConfigurationError,
+    MessageTooLarge,
+    NetworkError,
+    PeerLost,
+    UnknownAgent,
+    UsageError,
+)
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType, is_agent_id
 from zmesh.receipt import Receipt
 from zmesh.registry import Registry
@@ -79,7 +87,8 @@ class Messenger:
 
     def _announce(self) -> None:
         records = tuple(
-            AgentRecord(agent_id, agent.capabilities, agent.metadata) for agent_id, agent in sorted(self._agents.items())
+            AgentRecord(agent_id, agent.capabilities, agent.metadata)
+            for agent_id, agent in sorted(self._agents.items())
         )
         self._agents_changed(records)
         self.forget_routes()
@@ -104,7 +113,12 @@ class Messenger:
         data = self._checked(payload)
         while True:
             route = self._route(agent.agent_id, to, Kind.MESSAGE, message_type, priority, ttl_ms)
-            if isinstance(to, int) and message_type is MessageType.COMMAND and priority is MessagePriority.NORMAL and not ttl_ms:
+            if (
+                isinstance(to, int)
+                and message_type is MessageType.COMMAND
+                and priority is MessagePriority.NORMAL
+                and not ttl_ms
+            ):
                 agent.remember_route(to, route)
             try:
                 return Receipt(route.outbox, await self._append(route, data))
@@ -129,7 +143,7 @@ class Messenger:
             if isinstance(to, int):
                 agent.request_routes[key] = route
         outbox = route.outbox
-        if outbox.room <= 0 or len(payload) > INLINE_BYTES or payload.__class__ is not bytes:
+        if outbox.budget <= 0 or len(payload) > INLINE_BYTES or type(payload) is not bytes:
             return await self._request_slowly(route, self._checked(payload), timeout_s)
         return await self._plane.answer_to(route, outbox.append(route, payload), timeout_s)
 
@@ -195,7 +209,7 @@ class Messenger:
         return outbox is self._local or outbox in self._plane.links.values()
 
     def _checked(self, payload: bytes) -> bytes:
-        if payload.__class__ is not bytes:
+        if type(payload) is not bytes:
             if not isinstance(payload, bytes | bytearray | memoryview):
                 raise UsageError(f"a payload is bytes, not {type(payload).__name__}: encode it first")
             payload = bytes(payload)
@@ -207,12 +221,14 @@ class Messenger:
 
     async def publish(self, from_agent: int, group: str | None, payload: bytes) -> Receipt:
         """To every other agent of a group, or of the mesh where ``group`` is None."""
-        if payload.__class__ is not bytes:
+        if type(payload) is not bytes:
             payload = self._checked(payload)
         if len(payload) > ATTACHMENT_BYTES:
-            raise MessageTooLarge(f"{len(payload)} bytes: a published message holds at most {ATTACHMENT_BYTES}; send larger ones")
+            raise MessageTooLarge(
+                f"{len(payload)} bytes: a published message holds at most {ATTACHMENT_BYTES}; send larger ones"
+            )
         topic = self._publishing.topic(None if group is None else _checked_group(group))
-        if topic.room <= 0:
+        if topic.budget <= 0:
             await topic.wait_for_room(len(payload))
         return Receipt(topic, topic.append(from_agent, payload))
 
@@ -225,7 +241,9 @@ class Messenger:
                     await feed.live.wait()
         except TimeoutError:
             late = ", ".join(feed.node_id for feed in feeds if not feed.live.is_set())
-            logger.warning("group %r: %s did not confirm within %g s; it is still being asked", group, late, GROUP_JOIN_TIMEOUT_S)
+            logger.warning(
+                "group %r: %s did not confirm within %g s; it is still being asked", group, late, GROUP_JOIN_TIMEOUT_S
+            )
 
     async def leave_group(self, agent_id: int, group: str) -> None:
         """See ``Agent.leave_group``."""
@@ -263,8 +281,8 @@ def _checked_group(group: str) -> str:
 def _check_agent(agent_id: object, capabilities: Sequence[str], metadata: Mapping[str, str] | None) -> None:
     if not is_agent_id(agent_id):
         raise ConfigurationError(f"agent id {agent_id!r} is not an integer from 0 to 2**64 - 1")
-    if isinstance(capabilities, str) or not all(isinstance(name, str) and name for name in capabilities):
+    if isinstance(capabilities, str) or not all(type(name) is str and name for name in capabilities):
         raise ConfigurationError(f"capabilities must be a list of non-empty strings, not {capabilities!r}")
     for key, value in (metadata or {}).items():
-        if not isinstance(key, str) or not isinstance(value, str):
+        if type(key) is not str or type(value) is not str:
             raise ConfigurationError(f"metadata maps strings to strings, unlike {key!r}: {value!r}")

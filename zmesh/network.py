@@ -44,9 +44,9 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 class AgentNetwork:
     """A node. ``join_network`` makes it one, ``leave_network`` ends it; ``async with`` does both.
 
-        network = zmesh.AgentNetwork(zmesh.NetworkConfig(mesh="lab"))
-        async with network:
-            agent = await network.register_agent(7, ["summarize"], handler=summarize)
+    network = zmesh.AgentNetwork(zmesh.NetworkConfig(mesh="lab"))
+    async with network:
+        agent = await network.register_agent(7, ["summarize"], handler=summarize)
     """
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
@@ -60,8 +60,10 @@ class AgentNetwork:
         """Become a node of the mesh, and look for others at ``addresses`` and by every way of discovery.
 
         The first node of a home directory without a mesh founds one. Returns once this node can be found; where
-        addresses were given, after one of them has answered or 3 s. An address nobody answers at is asked again for as long
-        as the node lives. Raises ``ConfigurationError`` (``AddressInUse``, ``KeystoreError``), ``InvitationError``, ``UsageError``.
+        addresses were given, after one of them has answered or 3 s. An address nobody answers at is asked again for
+        as long
+        as the node lives. Raises ``ConfigurationError`` (``AddressInUse``, ``KeystoreError``), ``InvitationError``,
+        ``UsageError``.
         """
         async with self._joining:
             if self._node is not None:
@@ -104,7 +106,8 @@ class AgentNetwork:
     ) -> Agent:
         """Put an agent on this node and tell the mesh.
 
-        ``handler(message) -> bytes | None``, plain or a coroutine function, gets every message; what it returns answers a
+        ``handler(message) -> bytes | None``, plain or a coroutine function, gets every message; what it returns
+        answers a
         request. Without one, iterate over the agent. Raises ``AgentExists``, ``ConfigurationError``, ``NotJoined``.
         """
         return self._joined.messenger.register(agent_id, capabilities, handler, metadata)

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -164,7 +165,9 @@ class Node:
             await self.registry.wait_for_nodes(2, JOIN_PATIENCE_S)
         except RequestTimeout:
             given = ", ".join((*addresses, *self.config.bootstrap, *self.membership.addresses))
-            reason = f"nobody has answered at {given} within {JOIN_PATIENCE_S:g} s; they are asked again from time to time"
+            reason = (
+                f"nobody has answered at {given} within {JOIN_PATIENCE_S:g} s; they are asked again from time to time"
+            )
             self._report(IncidentNotice("nobody_answered", reason, given, 1))
 
     async def stop(self) -> None:
@@ -184,7 +187,8 @@ class Node:
         await asyncio.to_thread(self._context.term)
         self.membership.claim.release()
 
-    # -- what it says of itself ------------------------------------------------------------------------------------------
+    # -- what it says of itself
+    # ------------------------------------------------------------------------------------------
 
     def info(self) -> NetworkInfo:
         """See ``AgentNetwork.info``."""
@@ -212,8 +216,6 @@ class Node:
         self.membership.claim.announce(self.info().addresses)
 
     def _change_record(self, **changes: object) -> None:
-        from dataclasses import replace
-
         self.record = replace(self.record, version=self.record.version + 1, **changes)  # type: ignore[arg-type]
         self.registry.update_self(self.record)
 
@@ -221,7 +223,9 @@ class Node:
 def check_libzmq() -> None:
     """Older versions abort the process in situations that peers can bring about."""
     if zmq.zmq_version_info() < MIN_LIBZMQ:
-        raise ConfigurationError(f"libzmq {zmq.zmq_version()} is too old: install pyzmq 27 or newer, which brings 4.3.5")
+        raise ConfigurationError(
+            f"libzmq {zmq.zmq_version()} is too old: install pyzmq 27 or newer, which brings 4.3.5"
+        )
     if not zmq.has("curve"):
         raise ConfigurationError("this libzmq was built without CURVE: install pyzmq from PyPI, whose wheels have it")
 

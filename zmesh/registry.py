@@ -256,7 +256,11 @@ class Registry:
         homes = self._homes.setdefault(agent.agent_id, [])
         if homes:
             logger.warning(
-                "agent %d is on node %s and on node %s; messages go to %s", agent.agent_id, homes[0], node.record.node_id, homes[0]
+                "agent %d is on node %s and on node %s; messages go to %s",
+                agent.agent_id,
+                homes[0],
+                node.record.node_id,
+                homes[0],
             )
         homes.append(node.record.node_id)
         for capability in agent.capabilities:
@@ -323,4 +327,3 @@ def _agent(node: _Node, record: AgentRecord, heard_ms: int) -> AgentNode:
 
 def _without_agents(record: NodeRecord) -> NodeRecord:
     return replace(record, agents=())
-

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.security.makers import founded
-from zmesh.security import Keystore
+from tests.security.makers import NOW, founded, joined
+from zmesh.security import Claim, Keystore
 
 NOBODY = 65534
 
@@ -33,3 +33,22 @@ def unprivileged() -> Iterator[Path]:
     if is_root:
         os.seteuid(0)
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def claim() -> Iterator[Callable[..., Claim]]:
+    """Claims that are released at the end of the test."""
+    made: list[Claim] = []
+
+    def make(keystore: Keystore, node_id: str | None = None, *, client: bool = False, now_ms: int = NOW) -> Claim:
+        made.append(keystore.claim(node_id, client=client, now_ms=now_ms))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.release()
+
+
+@pytest.fixture
+def laptop(founder: Keystore, tmp_path: Path) -> Keystore:
+    return joined(founder, tmp_path / "joiner")

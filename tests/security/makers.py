@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from zmesh.errors import KeystoreError
 from zmesh.security import Enrolled, Identity, Keystore, Verifier, make_request, open_answer, parse_join_string
 
 NOW = 1_700_000_000_000
@@ -42,3 +45,11 @@ def joined(founder: Keystore, home: Path, name: str = "laptop", now_ms: int = NO
     joiner = Keystore(home, "lab")
     joiner.save_enrolled(enrolled(founder, joiner, name, now_ms))
     return joiner
+
+
+def sentence(keystore: Keystore, node_id: str | None = None, *, client: bool = False, now_ms: int = NOW) -> str:
+    """What a claim that fails says: one line."""
+    with pytest.raises(KeystoreError) as caught:
+        keystore.claim(node_id, client=client, now_ms=now_ms)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

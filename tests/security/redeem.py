@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.security.makers import ADDRESSES, HOUR_MS, NOW
@@ -43,4 +44,5 @@ if __name__ == "__main__":
     action, home, *arguments = sys.argv[1:]
     print("ready", flush=True)
     sys.stdin.readline()
-    {"redeem": redeem, "invite": invite, "enrol": enrol}[action](Keystore(Path(home), "lab"), *arguments)
+    actions: dict[str, Callable[..., None]] = {"redeem": redeem, "invite": invite, "enrol": enrol}
+    actions[action](Keystore(Path(home), "lab"), *arguments)

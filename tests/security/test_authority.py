@@ -16,7 +16,7 @@ from zmesh.security.certificate import decode_chain
 from zmesh.security.files import FileLock
 from zmesh.security.invitation import EnrolRequest, Invitation
 from zmesh.security.keys import z85_encode
-from zmesh.security.ledger import Ledger
+from zmesh.security.ledger import Ledger, LedgerFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,16 +163,21 @@ def test_a_proof_is_bound_to_everything_it_asks_for(lab: Authority) -> None:
         {"proof": b""},
     ):
         with pytest.raises(InvitationError, match="could not prove"):
-            lab.enrol(replace(request, **changes), NOW)  # type: ignore[arg-type]
+            lab.enrol(replace(request, **changes), NOW)
     lab.enrol(request, NOW)  # none of that has used it up
+
+
+@pytest.mark.parametrize("name", ["desk/2", "", "a\nb", "x" * 64])
+def test_a_request_with_a_good_proof_for_an_impossible_name_is_refused(lab: Authority, name: str) -> None:
+    invitation = invited(lab)
+    with pytest.raises(InvitationError, match="is not a node name"):
+        lab.enrol(request_for(invitation, name), NOW)
+    lab.enrol(request_for(invitation), NOW)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"name": "desk/2"},
-        {"name": ""},
-        {"name": "a\nb"},
         {"signing_public": bytes(31)},
         {"curve_public": bytes(40)},
         {"curve_public": b"short"},
@@ -253,7 +258,7 @@ def test_without_the_names_owner_an_invitation_takes_a_members_name(
     founder: Keystore, lab: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity_of(founder, "desk")
-    monkeypatch.setattr(authority.LedgerFile, "may_have", lambda *_: True)
+    monkeypatch.setattr(LedgerFile, "may_have", lambda *_: True)
     invitation, keys = invited(lab), NodeKeys.generate()
     answer = lab.enrol(request_for(invitation, "desk", keys), NOW)
     assert decode_chain(open_answer(invitation, keys, answer, NOW).certificate)[0].certificate.name == "desk"

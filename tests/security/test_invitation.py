@@ -80,6 +80,9 @@ def test_any_text_is_refused_in_one_line(text: str) -> None:
         {4: b""},
         {5: bytes(16)},
         {6: "soon"},
+        {3: "../lab"},
+        {3: ""},
+        {3: "a/b"},
         {0: "a"},
     ],
     ids=str,
@@ -139,7 +142,7 @@ def test_an_answer_of_another_mesh_is_refused(founder: Keystore, join_string: st
     other = founded(tmp_path / "other")
     theirs = parse_join_string(other.authority().create_invitation(NOW, HOUR_MS, ADDRESSES))
     answer = other.authority().enrol(make_request(theirs, "laptop", keys), NOW)
-    with pytest.raises(InvitationError, match="another mesh"):
+    with pytest.raises(InvitationError, match="came from another mesh"):
         open_answer(invitation, keys, answer, NOW)
     with pytest.raises(InvitationError, match="false signature"):  # the right gate, and still the wrong authority
         open_answer(replace(theirs, authority_public=invitation.authority_public), keys, answer, NOW)
@@ -147,6 +150,14 @@ def test_an_answer_of_another_mesh_is_refused(founder: Keystore, join_string: st
     forged = seal_answer(open_answer(theirs, keys, answer, NOW).certificate, gate_secret, keys.curve_public)
     with pytest.raises(InvitationError, match="another mesh"):
         open_answer(invitation, keys, forged, NOW)
+
+
+def test_an_answer_with_a_gate_key_that_does_not_fit_is_refused(founder: Keystore, join_string: str) -> None:
+    invitation, keys = parse_join_string(join_string), NodeKeys.generate()
+    answer = founder.authority().enrol(make_request(invitation, "laptop", keys), NOW)
+    certificate = open_answer(invitation, keys, answer, NOW).certificate
+    with pytest.raises(InvitationError, match="came from another mesh"):
+        open_answer(invitation, keys, seal_answer(certificate, new_curve_secret(), keys.curve_public), NOW)
 
 
 def test_an_answer_for_other_keys_is_refused(founder: Keystore, join_string: str) -> None:

@@ -1,14 +1,14 @@
-"""Homes, claims and what a damaged, foreign or unwritable directory says."""
+"""Founding a mesh, taking names in it, and who is running."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,46 +16,18 @@ import pytest
 from tests.security.makers import (
     ADDRESSES,
     DAY_MS,
-    HOUR_MS,
     NOW,
-    YEAR_MS,
-    enrolled,
     founded,
     identity_of,
     joined,
+    sentence,
     verifier_of,
 )
 from zmesh.errors import ConfigurationError, KeystoreError
-from zmesh.security import Claim, Keystore, RunningNode, default_node_name, naming, parse_join_string
+from zmesh.security import Claim, Keystore, RunningNode, default_node_name
 
 ROOT = Path(__file__).parents[2]
 HOST = default_node_name()
-
-
-@pytest.fixture
-def claim() -> Iterator[Callable[..., Claim]]:
-    """Claims that are released at the end of the test."""
-    made: list[Claim] = []
-
-    def make(keystore: Keystore, node_id: str | None = None, *, client: bool = False, now_ms: int = NOW) -> Claim:
-        made.append(keystore.claim(node_id, client=client, now_ms=now_ms))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.release()
-
-
-@pytest.fixture
-def laptop(founder: Keystore, tmp_path: Path) -> Keystore:
-    return joined(founder, tmp_path / "joiner")
-
-
-def sentence(keystore: Keystore, node_id: str | None = None, *, client: bool = False, now_ms: int = NOW) -> str:
-    with pytest.raises(KeystoreError) as caught:
-        keystore.claim(node_id, client=client, now_ms=now_ms)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # -- founding --------------------------------------------------------------------------------------------------------
@@ -241,7 +213,7 @@ def test_a_client_of_a_founder_whose_host_name_is_taken_gets_a_numbered_issuer(
     ],
 )
 def test_the_host_name_becomes_a_legal_node_name(monkeypatch: pytest.MonkeyPatch, host: str, name: str) -> None:
-    monkeypatch.setattr(naming.socket, "gethostname", lambda: host)
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
     assert default_node_name() == name
 
 
@@ -277,243 +249,3 @@ def test_a_killed_nodes_name_and_announcement_die_with_it(
     assert founder.running() == []
     assert claim(founder, "desk").identity.node_id == "desk"
     assert founder.running() == []  # the dead process's announcement is not taken for the new one's
-
-
-# -- clocks and periods ----------------------------------------------------------------------------------------------
-
-
-def test_the_founder_renews_its_own_certificate_past_half_its_life(founder: Keystore) -> None:
-    first = identity_of(founder)
-    assert identity_of(founder, now_ms=NOW + 100 * DAY_MS).certificate == first.certificate
-    for later in (NOW + 200 * DAY_MS, NOW + 2 * YEAR_MS):
-        renewed = identity_of(founder, now_ms=later)
-        verified = verifier_of(renewed).verify(renewed.certificate, later, first.curve_public)
-        assert verified.not_after_ms == later + YEAR_MS
-
-
-def test_a_delegated_certificate_is_made_anew_at_every_start(laptop: Keystore) -> None:
-    for now_ms in (NOW, NOW + 100 * DAY_MS):
-        identity = identity_of(laptop, "laptop/2", now_ms=now_ms)
-        assert verifier_of(identity).verify(identity.certificate, now_ms).not_after_ms == now_ms + 30 * DAY_MS
-    late = identity_of(laptop, "laptop/2", now_ms=NOW + 360 * DAY_MS)
-    assert verifier_of(late).verify(late.certificate, NOW + 360 * DAY_MS).not_after_ms == NOW + YEAR_MS
-
-
-@pytest.mark.parametrize("client", [False, True])
-def test_an_expired_enrolment_says_how_to_renew_it(laptop: Keystore, client: bool) -> None:
-    text = sentence(laptop, client=client, now_ms=NOW + YEAR_MS + 3 * DAY_MS)
-    assert "'laptop' expired 3 days ago" in text
-    assert "zmesh-node --join STRING" in text
-    assert "clock" in text
-
-
-@pytest.mark.parametrize("client", [False, True])
-def test_a_clock_before_the_certificates_life_is_named(founder: Keystore, laptop: Keystore, client: bool) -> None:
-    identity_of(founder)
-    for keystore in (founder, laptop):
-        text = sentence(keystore, client=client, now_ms=NOW - 10 * DAY_MS)
-        assert "becomes valid only in 10 days: set the clock" in text
-
-
-# -- enrolled machines -----------------------------------------------------------------------------------------------
-
-
-def test_an_expired_machine_enrols_again_under_its_name(founder: Keystore, laptop: Keystore, tmp_path: Path) -> None:
-    old = identity_of(laptop)
-    later = NOW + YEAR_MS + DAY_MS
-    invitation = parse_join_string(founder.authority().create_invitation(later, HOUR_MS, ADDRESSES))
-    assert laptop.is_member_by(invitation, NOW)
-    assert not laptop.is_member_by(invitation, later)
-    assert laptop.to_enrol(None)[0] == "laptop"
-    joined(founder, tmp_path / "joiner", "laptop", later)
-    new = identity_of(laptop, now_ms=later)
-    assert (new.node_id, new.curve_public) == (old.node_id, old.curve_public)
-    assert laptop.is_member_by(invitation, later)
-
-
-def test_a_new_machine_enrols_under_its_host_name_with_fresh_keys(tmp_path: Path) -> None:
-    keystore = Keystore(tmp_path / "home", "lab")
-    name, keys = keystore.to_enrol(None)
-    assert name == HOST
-    assert keystore.to_enrol("x")[0] == "x"
-    assert keystore.to_enrol(None)[1].curve_public != keys.curve_public
-
-
-def test_a_founder_needs_no_invitation_to_its_own_mesh(founder: Keystore) -> None:
-    invitation = parse_join_string(founder.authority().create_invitation(NOW, HOUR_MS, ADDRESSES))
-    assert founder.is_member_by(invitation, NOW)
-
-
-def test_a_machine_of_nothing_is_no_member(founder: Keystore, tmp_path: Path) -> None:
-    invitation = parse_join_string(founder.authority().create_invitation(NOW, HOUR_MS, ADDRESSES))
-    assert not Keystore(tmp_path / "new", "lab").is_member_by(invitation, NOW)
-
-
-def test_joining_a_second_mesh_under_the_same_name_is_told_before_the_invitation_is_spent(
-    founder: Keystore, tmp_path: Path
-) -> None:
-    other = founded(tmp_path / "other")
-    invitation = parse_join_string(founder.authority().create_invitation(NOW, HOUR_MS, ADDRESSES))
-    for attempt in (
-        lambda: other.is_member_by(invitation, NOW),
-        lambda: other.save_enrolled(enrolled(founder, Keystore(tmp_path / "fresh", "lab"), "laptop")),
-    ):
-        with pytest.raises(KeystoreError, match=r"holds another mesh.*--mesh, or move the directory away"):
-            attempt()
-    assert other.has_authority()
-
-
-def test_a_mesh_may_have_another_name_here_than_it_calls_itself(founder: Keystore, tmp_path: Path) -> None:
-    joiner = Keystore(tmp_path / "joiner", "work")
-    joiner.save_enrolled(enrolled(founder, joiner, "laptop"))
-    assert identity_of(joiner).mesh == "lab"
-    assert (tmp_path / "joiner" / "work" / "mesh.msgpack").exists()
-
-
-def test_an_enrolled_machine_has_no_authority_and_says_where_it_is(laptop: Keystore) -> None:
-    assert not laptop.has_authority()
-    with pytest.raises(KeystoreError, match="on the machine that founded it"):
-        laptop.authority()
-
-
-def test_a_mesh_without_any_identity_says_how_to_get_one(laptop: Keystore, tmp_path: Path) -> None:
-    (tmp_path / "joiner" / "lab" / "nodes" / "laptop" / "identity.msgpack").unlink()
-    for client in (False, True):
-        assert "zmesh invite" in sentence(laptop, client=client)
-
-
-# -- directories that cannot be used ---------------------------------------------------------------------------------
-
-
-def test_an_unwritable_home_is_told_in_one_sentence(unprivileged: Path) -> None:
-    unprivileged.chmod(0o500)
-    keystore = Keystore(unprivileged / "home", "lab")
-    with pytest.raises(
-        KeystoreError, match=r"cannot make .*/home: the user '.*' has no permission.*ZMESH_HOME"
-    ) as caught:
-        keystore.found(NOW)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_unwritable_mesh_is_told_in_one_sentence(unprivileged: Path) -> None:
-    keystore = founded(unprivileged)
-    (unprivileged / "lab").chmod(0o500)
-    assert "has no permission" in sentence(keystore)
-
-
-def test_an_unreadable_file_is_told_in_one_sentence(unprivileged: Path) -> None:
-    keystore = founded(unprivileged)
-    (unprivileged / "lab" / "mesh.msgpack").chmod(0)
-    assert "cannot read" in sentence(keystore)
-
-
-def test_an_unsearchable_mesh_is_told_in_one_sentence(unprivileged: Path) -> None:
-    keystore = founded(unprivileged)
-    (unprivileged / "lab").chmod(0)
-    with pytest.raises(KeystoreError, match=r"cannot look at .*permission"):
-        keystore.exists()
-    (unprivileged / "lab").chmod(0o700)
-
-
-@pytest.mark.parametrize("part", ["", "lab"])
-def test_a_directory_open_to_others_is_refused(founder: Keystore, tmp_path: Path, part: str) -> None:
-    directory = tmp_path / "founder" / part
-    directory.chmod(0o777)
-    assert f"run `chmod 700 {directory}`" in sentence(founder)
-
-
-def test_a_home_that_others_can_look_at_will_do(founder: Keystore, tmp_path: Path) -> None:
-    (tmp_path / "founder").chmod(0o755)
-    assert identity_of(founder).node_id == HOST
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
-@pytest.mark.parametrize("path", ["mesh.msgpack", "authority/key.msgpack", "authority/ledger.msgpack"])
-def test_a_file_open_to_others_is_refused(founder: Keystore, tmp_path: Path, path: str, mode: int) -> None:
-    identity_of(founder)
-    file = tmp_path / "founder" / "lab" / path
-    file.chmod(mode)
-    text = sentence(founder, "other")
-    assert f"mode {mode:04o}" in text
-    assert f"run `chmod 600 {file}`" in text
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("path", ["", "lab", "lab/mesh.msgpack", "lab/nodes/desk/identity.msgpack"])
-def test_a_file_of_another_user_is_refused(founder: Keystore, tmp_path: Path, path: str) -> None:
-    identity_of(founder, "desk")
-    os.chown(tmp_path / "founder" / path, 65534, 65534)
-    assert "belongs to the user 'nobody', not to 'root': run this as 'nobody'" in sentence(founder, "desk")
-
-
-def test_a_home_that_is_a_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "home").write_text("hello")
-    with pytest.raises(KeystoreError, match="not a directory"):
-        Keystore(tmp_path / "home", "lab").found(NOW)
-
-
-def test_a_mesh_directory_without_a_mesh_is_told(tmp_path: Path) -> None:
-    (tmp_path / "lab").mkdir(mode=0o700)
-    (tmp_path / "lab" / "notes.txt").write_text("hello")
-    with pytest.raises(KeystoreError, match="holds files, but no mesh: move it away"):
-        Keystore(tmp_path, "lab").found(NOW)
-    assert [path.name for path in tmp_path.iterdir()] == ["lab"]
-
-
-@pytest.mark.parametrize(
-    "path", ["mesh.msgpack", "authority/key.msgpack", "authority/ledger.msgpack", "nodes/desk/identity.msgpack"]
-)
-def test_every_flipped_byte_of_a_file_is_told_as_damage(founder: Keystore, tmp_path: Path, path: str) -> None:
-    identity_of(founder, "desk")
-    file = tmp_path / "founder" / "lab" / path
-    content = file.read_bytes()
-    for position in range(0, len(content), 7):
-        file.write_bytes(content[:position] + bytes([content[position] ^ 0x21]) + content[position + 1 :])
-        assert f"{file} is damaged" in sentence(founder, "desk" if "nodes" in path else "other")
-    for cut in (content[:-1], b"", content + b"\0"):
-        file.write_bytes(cut)
-        assert f"{file} is damaged" in sentence(founder, "desk" if "nodes" in path else "other")
-    file.write_bytes(content)
-    assert identity_of(founder, "desk").node_id == "desk"
-
-
-def test_a_damaged_announcement_is_told(founder: Keystore, tmp_path: Path, claim: Callable[..., Claim]) -> None:
-    claim(founder, "desk").announce(ADDRESSES)
-    file = tmp_path / "founder" / "lab" / "nodes" / "desk" / "running.json"
-    for content in (b"", b"{", b"[]", b"{}", json.dumps({"pid": "x", "addresses": []}).encode(), b'"\xff"'):
-        file.write_bytes(content)
-        with pytest.raises(KeystoreError, match="damaged: remove it"):
-            founder.running()
-
-
-def test_files_put_in_the_wrong_place_are_told(founder: Keystore, tmp_path: Path) -> None:
-    for name in ("desk", "chair"):
-        identity_of(founder, name)
-    nodes = tmp_path / "founder" / "lab" / "nodes"
-    (nodes / "desk" / "identity.msgpack").rename(nodes / "chair" / "identity.msgpack")
-    assert "belongs to the node 'desk'" in sentence(founder, "chair")
-
-
-def test_an_authority_key_of_another_mesh_is_told(founder: Keystore, tmp_path: Path) -> None:
-    founded(tmp_path / "other")
-    source = tmp_path / "other" / "lab" / "authority" / "key.msgpack"
-    (tmp_path / "founder" / "lab" / "authority" / "key.msgpack").write_bytes(source.read_bytes())
-    assert "is of another mesh" in sentence(founder)
-
-
-def test_an_identity_of_another_mesh_is_told(founder: Keystore, tmp_path: Path) -> None:
-    identity_of(founder, "desk")
-    identity_of(founded(tmp_path / "other"), "desk")
-    source = tmp_path / "other" / "lab" / "nodes" / "desk" / "identity.msgpack"
-    (tmp_path / "founder" / "lab" / "nodes" / "desk" / "identity.msgpack").write_bytes(source.read_bytes())
-    assert "belongs to another mesh" in sentence(founder, "desk")
-
-
-def test_a_failed_claim_frees_the_name(founder: Keystore, tmp_path: Path) -> None:
-    identity_of(founder, "desk")
-    file = tmp_path / "founder" / "lab" / "nodes" / "desk" / "identity.msgpack"
-    content = file.read_bytes()
-    file.write_bytes(b"")
-    sentence(founder, "desk")
-    file.write_bytes(content)
-    assert identity_of(founder, "desk").node_id == "desk"

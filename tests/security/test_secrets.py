@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -178,16 +178,12 @@ def test_errors_of_the_key_directory_quote_no_key(held: Held, tmp_path: Path) ->
 
 def test_errors_of_an_enrolment_quote_no_key(held: Held, tmp_path: Path) -> None:
     other = joined(held.founder, tmp_path / "joiner")
-    attempts = [
+    sealed_garbage = invitations.seal_answer(b"x", held.identity.gate_secret, held.keys.curve_public)
+    attempts: list[Callable[[], object]] = [
         lambda: open_answer(held.invitation, held.keys, EnrolAnswer(b"x" * 100), NOW),
-        lambda: open_answer(
-            held.invitation,
-            held.keys,
-            invitations.seal_answer(b"x", held.mesh.gate_secret, held.keys.curve_public),
-            NOW,  # type: ignore[union-attr]
-        ),
+        lambda: open_answer(held.invitation, held.keys, sealed_garbage, NOW),
         lambda: held.founder.authority().enrol(make_request(held.invitation, "x", NodeKeys.generate()), NOW),
-        lambda: other.authority(),
+        other.authority,
         lambda: identity_of(other, "desk"),
     ]
     for attempt in attempts:

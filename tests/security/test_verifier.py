@@ -9,6 +9,7 @@ import msgpack
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 
 from tests.security.makers import DAY_MS, NOW, YEAR_MS, founded, identity_of, joined, verifier_of
 from zmesh.core.trust import rules
@@ -113,6 +114,20 @@ def test_a_longer_encoding_of_the_same_content_is_malformed(desk: Identity, head
     assert reason(desk, changed) == "malformed"
 
 
+def test_a_body_that_was_signed_in_a_longer_encoding_is_malformed(
+    laptop: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = encoding.decode_chain(laptop.certificate)[0]
+    leaf = replace(root.certificate, name="laptop/2", issuer="laptop", not_after_ms=NOW + DAY_MS)
+    body = encoding.sign(leaf, laptop.signing_seed).signed_bytes.removeprefix(encoding._CONTEXT)
+    position = body.index(b"\xc4\x20")
+    longer = body[:position] + b"\xc5\x00\x20" + body[position + 2 :]
+    assert msgpack.unpackb(longer) == msgpack.unpackb(body)
+    signature = SigningKey(laptop.signing_seed).sign(encoding._CONTEXT + longer).signature
+    chain = msgpack.packb([[longer, signature], msgpack.unpackb(laptop.certificate)[0]])
+    assert reason(laptop, chain) == "malformed"
+
+
 @settings(max_examples=50)
 @given(st.lists(st.one_of(st.none(), st.integers(), st.text(), st.binary(), st.lists(st.none())), max_size=12))
 def test_a_body_of_other_types_is_refused(desk: Identity, fields: list[object]) -> None:
@@ -152,8 +167,9 @@ def test_a_clock_off_by_a_day_works(offset_ms: int, tmp_path: Path) -> None:
     laptop = joined(founder, tmp_path / "joiner")  # enrolled while its clock was right
     for client in (False, True):
         identity = identity_of(laptop, client=client, now_ms=NOW + offset_ms)
-        assert verifier_of(identity).verify(identity.certificate, NOW, identity.curve_public)
-        assert verifier_of(identity).verify(identity_of(founder).certificate, NOW + offset_ms)
+        check = verifier_of(identity).verify
+        assert check(identity.certificate, NOW, identity.curve_public).name == identity.node_id
+        assert check(identity_of(founder).certificate, NOW + offset_ms).issuer == ""
 
 
 # -- what each check is worth: without it, the bad thing gets through ------------------------------------------------

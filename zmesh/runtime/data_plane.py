@@ -18,7 +18,7 @@ from zmesh.runtime.dispatch import Batch, Dispatcher, Mailbox
 from zmesh.runtime.link import Link, PeerAddress
 from zmesh.runtime.outbox import Outbox, PendingRequest, Route, answer_route
 from zmesh.runtime.received import ReceivedMessage, received_messages
-from zmesh.runtime.sockets import cut_connection
+from zmesh.runtime.sockets import cut_connection, has_input
 from zmesh.runtime.transport import CurveKeys
 from zmesh.wire.data import Frame, Kind, Run, TopicNote, decode_failure, decode_frame, encode_failure
 
@@ -142,7 +142,7 @@ class DataPlane:
             return
         touched: dict[Link, None] = {}
         for _ in range(FRAMES_PER_TURN):
-            if not router.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]  # an int for this option
+            if not has_input(router):
                 break
             link = self._read_frame(router)
             if link is not None:
@@ -189,10 +189,14 @@ class DataPlane:
         """The session a frame belongs to; None for one of the past."""
         link = self.links.get(node_id)
         incarnation = frame.sender_incarnation
-        if frame.receiver_incarnation != self.incarnation or (link is not None and link.remote_incarnation > incarnation):
+        if frame.receiver_incarnation != self.incarnation or (
+            link is not None and link.remote_incarnation > incarnation
+        ):
             self.statistics.dropped_stale += 1
             return None
-        return link if link is not None and link.remote_incarnation == incarnation else self.link_to(node_id, incarnation)
+        return (
+            link if link is not None and link.remote_incarnation == incarnation else self.link_to(node_id, incarnation)
+        )
 
     def _drain_message(self, router: zmq.Socket[bytes]) -> None:
         while router.recv(zmq.NOBLOCK, copy=False).more:

@@ -1,9 +1,13 @@
 """Hands messages to agents.
 
-A handler starts at once, in the callback that read the message, and runs until its first real wait; only then does it become a
-task. A handler that does not wait so costs one coroutine instead of a task (110 ns against 2 us), and messages of one sender
-are started in order. While it runs eagerly the handler must find itself inside a task all the same (``asyncio.timeout`` asks
-for the current one), so a *spare* task, made beforehand, is declared current; it is the one that carries on if the handler waits.
+A handler starts at once, in the callback that read the message, and runs until its first real wait; only then does it
+become a
+task. A handler that does not wait so costs one coroutine instead of a task (110 ns against 2 us), and messages of one
+sender
+are started in order. While it runs eagerly the handler must find itself inside a task all the same
+(``asyncio.timeout`` asks
+for the current one), so a *spare* task, made beforehand, is declared current; it is the one that carries on if the
+handler waits.
 ``asyncio`` documents ``_enter_task`` and ``_leave_task`` for such executors ("Extending asyncio").
 """
 
@@ -337,5 +341,3 @@ def _length_left(batch: Batch) -> int:
 
 def _is_coroutine_function(handler: object) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))
-
-

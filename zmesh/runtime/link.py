@@ -1,6 +1,7 @@
 """A link: the session between this node and one incarnation of a peer, over its DEALER and this node's ROUTER.
 
-The protocol is in ``zmesh.core.delivery``; here its effects meet sockets. A peer that restarts gets a new link; the old one is
+The protocol is in ``zmesh.core.delivery``; here its effects meet sockets. A peer that restarts gets a new link; the
+old one is
 closed and reports what was not acknowledged.
 """
 
@@ -18,7 +19,7 @@ from zmesh.model import now_ms
 from zmesh.runtime.outbox import Outbox, Route
 from zmesh.runtime.received import Origin
 from zmesh.runtime.transport import DealerTransport
-from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_REWIND, Frame, Kind, Run, TopicNote, encode, run_length
+from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_REWIND, Frame, Run, TopicNote, encode, run_length
 from zmesh.wire.limits import ATTACHMENT_BYTES, INITIAL_CREDIT_BYTES, WIRE_VERSION
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ class Link(Outbox):
         self.notes: list[TopicNote] = []
         self.repairs: list[bytes] = []
         self._address: PeerAddress | None = None
-        self._transport = DealerTransport(plane.context, plane.loop, plane.keys, self._on_connected, self._on_disconnected)
+        self._transport = DealerTransport(
+            plane.context, plane.loop, plane.keys, self._on_connected, self._on_disconnected
+        )
         self._receipts: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap by record number
         self._ack_wanted = False
         self._last_used = monotonic()
@@ -106,15 +109,14 @@ class Link(Outbox):
     def flush(self) -> None:
         """Send all waiting records as one frame."""
         self._flush_scheduled = False
-        runs = self.runs
         if self.closed is not None:
             return
-        if not runs:
+        if not self.runs:
             self._flush_bare()
             return
-        self.runs, self.open_route, self.pending_bytes = [], None, 0
+        runs = self.take_runs()
         self._commit(runs, self.next_record - self.sending.next_record, None)
-        self.room = self.sending.room_bytes
+        self.refill(self.sending.room_bytes)
 
     def _flush_bare(self) -> None:
         if self._ack_wanted:
@@ -230,7 +232,7 @@ class Link(Outbox):
         )
         self.next_record += 1
         self._commit([run], 1, view[offset : offset + ATTACHMENT_BYTES])
-        self.room = self.sending.room_bytes
+        self.refill(self.sending.room_bytes)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
@@ -252,14 +254,12 @@ class Link(Outbox):
         for effect in self.sending.receive(now, ack, limit, rewind):
             if isinstance(effect, Resend):
                 self._resend(effect.frames)
-        self.room = self.sending.room_bytes - self.pending_bytes
         receipts = self._receipts
         while receipts and receipts[0][0] < ack:
             _, _, future = heapq.heappop(receipts)
             if not future.done():
                 future.set_result(None)
-        if self._waiters:
-            self.wake_waiters()
+        self.update_credit(self.sending.room_bytes)
 
     def _receive_records(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> None:
         runs = frame.runs
@@ -333,7 +333,7 @@ class Link(Outbox):
         self.schedule_flush()
         await future
 
-    def room_wanted(self) -> None:
+    def credit_wanted(self) -> None:
         """Credit is wanted: where no ack is on its way to bring it, ask."""
         self.sending.want_probe(monotonic())
 
@@ -366,5 +366,3 @@ class Link(Outbox):
 def _copy_of(error: NetworkError) -> NetworkError:
     """Each waiter gets an exception of its own, so that tracebacks do not grow on a shared one."""
     return PeerLost(*error.args) if isinstance(error, PeerLost) else type(error)(*error.args)
-
-

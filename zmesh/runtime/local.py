@@ -9,7 +9,6 @@ from zmesh.errors import NetworkError
 from zmesh.model import now_ms
 from zmesh.runtime.outbox import Outbox, Route
 from zmesh.runtime.received import Origin
-from zmesh.wire.data import Run
 from zmesh.wire.limits import RECORD_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class LocalOutbox(Outbox):
 
     def _dispatch(self) -> None:
         self._flush_scheduled = False
-        runs, self.runs, self.open_route, self.pending_bytes = self.runs, [], None, 0
+        runs = self.take_runs()
         number, timestamp = self._dispatched, now_ms()
         # Before any handler runs: it may send, and its own records are numbered behind these.
         self._dispatched = self.next_record
@@ -58,7 +57,8 @@ class LocalOutbox(Outbox):
             share = sum(map(len, run.payloads)) // length + RECORD_OVERHEAD_BYTES
             self._held_bytes += share * self._plane.deliver_run(self, run, number, timestamp, share)
             number += length
-        self._update_room()
+        self.refill(LOCAL_WINDOW_BYTES)  # nothing is pending now; what is held counts from here on
+        self.update_credit(LOCAL_WINDOW_BYTES - self._held_bytes)
         receipts, self._receipts = self._receipts, []
         for receipt in receipts:
             if not receipt.done():
@@ -68,7 +68,7 @@ class LocalOutbox(Outbox):
         """Any size is the same here."""
         if correlation is None:
             return self.append(route, payload)
-        if self.open_route is not route:
+        if route.payloads is None:
             self.open_run(route)
         self.correlations.append(correlation)
         return self.append(route, payload)
@@ -91,26 +91,19 @@ class LocalOutbox(Outbox):
             self._receipts.append(receipt)
             await receipt
 
-    def room_wanted(self) -> None:
+    def credit_wanted(self) -> None:
         """Nothing to ask: the dispatch that is scheduled, or the handlers that hold messages, will make room."""
 
     def release(self, size: int) -> None:
         """A handler or a queue lets go of ``size`` bytes."""
         self._held_bytes -= size
-        self._update_room()
+        self.update_credit(LOCAL_WINDOW_BYTES - self._held_bytes)
 
     def close(self, error: NetworkError) -> None:
         """Deliver nothing more."""
         super().close(error)
-        runs: list[Run] = self.runs
-        self._plane.statistics.lost_agent_closed += sum(len(run.payloads) for run in runs)
-        self.runs = []
+        self._plane.statistics.lost_agent_closed += sum(len(run.payloads) for run in self.take_runs())
         for receipt in self._receipts:
             if not receipt.done():
                 receipt.set_exception(error)
         self._plane.fail_requests(self, error)
-
-    def _update_room(self) -> None:
-        if self.closed is None:
-            self.room = LOCAL_WINDOW_BYTES - self._held_bytes - self.pending_bytes
-            self.wake_waiters()

@@ -1,6 +1,7 @@
 """What libzmq says about a socket's connections: made, refused, closed.
 
-libzmq writes these events from its I/O thread, blocking, into a PAIR. Closing that PAIR while the monitored socket lives
+libzmq writes these events from its I/O thread, blocking, into a PAIR. Closing that PAIR while the monitored socket
+lives
 therefore stops every connection of the context (tried): a monitor ends before its reader is closed, always.
 """
 
@@ -54,7 +55,7 @@ class SocketMonitor:
     def events(self) -> list[MonitorEvent]:
         """What has happened since the last call, in order."""
         found: list[MonitorEvent] = []
-        while self.reader.get(zmq.EVENTS) & zmq.POLLIN:
+        while self.reader.poll(0):
             event, value = _HEADER.unpack(self.reader.recv())
             self.reader.recv()  # the endpoint, known already
             if event == zmq.EVENT_MONITOR_STOPPED:

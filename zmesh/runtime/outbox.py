@@ -1,6 +1,7 @@
 """The outbox: what a send appends to, and what one flush per loop turn empties.
 
-This is the hot path. ``Agent.send`` touches an outbox's attributes directly, because a method call here would cost as much as the
+This is the hot path. ``Agent.send`` touches an outbox's attributes directly, because a method call here would cost as
+much as the
 rest of the send; the invariants it must keep are written at ``append``, which is the same code as a method.
 """
 
@@ -37,7 +38,7 @@ class PendingRequest:
 class Route:
     """One way of sending: what all records of a run have in common, resolved once and kept while membership stands."""
 
-    __slots__ = ("from_agent", "kind", "message_type", "outbox", "priority", "to_agent", "ttl_ms")
+    __slots__ = ("from_agent", "kind", "message_type", "outbox", "payloads", "priority", "to_agent", "ttl_ms")
 
     def __init__(
         self, outbox: Outbox, kind: Kind, to_agent: int, from_agent: int, message_type: int, priority: int, ttl_ms: int
@@ -49,6 +50,7 @@ class Route:
         self.message_type = message_type
         self.priority = priority
         self.ttl_ms = ttl_ms
+        self.payloads: list[bytes] | None = None  # of the run that is open for this route, if one is
 
 
 def answer_route(outbox: Outbox, kind: Kind, to_agent: int, from_agent: int) -> Route:
@@ -65,12 +67,10 @@ class Outbox(Room):
     __slots__ = (
         "_call_soon",
         "_flush_scheduled",
+        "_open_route",
         "correlations",
         "next_record",
-        "open_route",
         "origin",
-        "payloads",
-        "pending_bytes",
         "receipt_prefix",
         "requests",
         "runs",
@@ -84,25 +84,22 @@ class Outbox(Room):
         self.origin = origin  # of the messages that come from the other side
         self.receipt_prefix = receipt_prefix  # followed by a record's number it is the id of a message sent
         self._flush_scheduled = False
-        self.open_route: Route | None = None
+        self._open_route: Route | None = None
         self.runs: list[Run] = []
-        self.payloads: list[bytes] = []
         self.correlations: list[int] = []
-        self.pending_bytes = 0
         self.next_record = 1
         self.requests: Requests = {}
 
     def append(self, route: Route, payload: bytes) -> int:
-        """Add a record of at most ``INLINE_BYTES``; its number. The caller has seen ``room`` above 0, or overdraws it."""
-        if self.open_route is not route:
-            self.open_run(route)
-        self.payloads.append(payload)
+        """Add a record of at most ``INLINE_BYTES``; its number. The caller has seen a positive budget, or overdraws it."""
+        payloads = route.payloads
+        if payloads is None:
+            payloads = self.open_run(route)
+        payloads.append(payload)
+        self.budget -= len(payload) + RECORD_OVERHEAD_BYTES
         number = self.next_record
         self.next_record = number + 1
-        size = len(payload) + RECORD_OVERHEAD_BYTES
-        self.room -= size
-        self.pending_bytes += size
-        if self.pending_bytes > FRAME_BYTES:
+        if self._base - self.budget > FRAME_BYTES:
             self.flush()
         return number
 
@@ -111,15 +108,19 @@ class Outbox(Room):
         if len(payload) > INLINE_BYTES:
             self.append_large(route, payload, correlation)
             return
-        if self.open_route is not route:
+        if route.payloads is None:
             self.open_run(route)
         # Before the append: that may flush, and the run must be whole by then.
         self.correlations.append(correlation)
         self.append(route, payload)
 
-    def open_run(self, route: Route) -> None:
-        """Start a run for ``route``, and see to it that the outbox is flushed in the next loop turn."""
-        self.payloads = []
+    def open_run(self, route: Route) -> list[bytes]:
+        """Start a run for ``route`` and end the one before it; the payloads to append to.
+
+        Sees to it that the outbox is flushed in the next loop turn.
+        """
+        self.end_run()
+        payloads: list[bytes] = []
         correlations: list[int] | None = None
         if route.kind >= Kind.REPLY:
             correlations = self.correlations = []
@@ -131,12 +132,26 @@ class Outbox(Room):
                 route.message_type,
                 route.priority,
                 route.ttl_ms,
-                self.payloads,
+                payloads,
                 correlations,
             )
         )
-        self.open_route = route
+        route.payloads = payloads
+        self._open_route = route
         self.schedule_flush()
+        return payloads
+
+    def end_run(self) -> None:
+        """What is appended next starts a run of its own."""
+        if self._open_route is not None:
+            self._open_route.payloads = None
+            self._open_route = None
+
+    def take_runs(self) -> list[Run]:
+        """Everything appended since the last time, to be sent."""
+        self.end_run()
+        runs, self.runs = self.runs, []
+        return runs
 
     def append_described(self, route: Route, payload: bytes, message_id: str, timestamp: int) -> int:
         """As ``append``, for a message whose id and time its user chose: a run of its own."""
@@ -144,7 +159,7 @@ class Outbox(Room):
         run = self.runs[-1]
         run.ids, run.timestamps = [message_id], [timestamp]
         number = self.append(route, payload)
-        self.open_route = None
+        self.end_run()
         return number
 
     def schedule_flush(self) -> None:
@@ -154,10 +169,6 @@ class Outbox(Room):
             self._call_soon(self.flush)
 
     # -- what the two kinds of outbox do differently -------------------------------------------------------------------
-
-    @abstractmethod
-    def flush(self) -> None:
-        """Send everything appended so far."""
 
     @abstractmethod
     def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:

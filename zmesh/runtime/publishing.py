@@ -28,6 +28,7 @@ from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.dispatch import Batch
 from zmesh.runtime.link import Link, PeerAddress
 from zmesh.runtime.received import Origin, published_messages
+from zmesh.runtime.sockets import has_input
 from zmesh.runtime.topic import BROADCAST_TOPIC, Heard, PublishedTopic, TopicFeed, topic_of
 from zmesh.runtime.transport import set_keepalive
 from zmesh.wire.data import TopicNote, TopicNoteKind, TopicRun, decode_topic_frame
@@ -77,7 +78,9 @@ class PeerSubscription:
         feed = self.feeds.get(topic)
         if feed is None:
             publishing = self._publishing
-            feed = TopicFeed(self.node_id, self.incarnation, topic, publishing.plane.window_bytes, publishing.settle_later)
+            feed = TopicFeed(
+                self.node_id, self.incarnation, topic, publishing.plane.window_bytes, publishing.settle_later
+            )
             self.feeds[topic] = feed
             self.socket.setsockopt(zmq.SUBSCRIBE, topic)
         return feed
@@ -93,7 +96,7 @@ class PeerSubscription:
         """Take in what has come; called by the loop."""
         socket = self.socket
         for _ in range(FRAMES_PER_TURN):
-            if socket.closed or not socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            if socket.closed or not has_input(socket):
                 return
             self._publishing.receive_published(self, socket.recv(zmq.NOBLOCK))
         self._loop.call_soon(self.read)
@@ -177,12 +180,12 @@ class Publishing:
         self._xpub.send(data, zmq.NOBLOCK)
         self.plane.statistics.frames_sent += 1
         self.plane.statistics.bytes_sent += len(data)
-        if self._xpub.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]  # sending may eat the descriptor's edge
+        if has_input(self._xpub):  # sending may eat the descriptor's edge
             self.loop.call_soon(self._read_subscriptions)
 
     def _read_subscriptions(self) -> None:
         xpub = self._xpub
-        while not xpub.closed and xpub.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+        while not xpub.closed and has_input(xpub):
             part = xpub.recv(zmq.NOBLOCK, copy=False)
             message = part.bytes
             if message[:1] == b"\x01" and message[-1:] == b"\0":
@@ -245,11 +248,15 @@ class Publishing:
         for effect in effects:
             if isinstance(effect, Deliver):
                 heard = effect.frame
-                held = self._deliver(feed, feed.topic, feed.origin, heard.runs, heard.first, heard.timestamp, heard.size)
+                held = self._deliver(
+                    feed, feed.topic, feed.origin, heard.runs, heard.first, heard.timestamp, heard.size
+                )
                 feed.subscriber.held_bytes += held
             elif isinstance(effect, Lost):
                 self.plane.statistics.lost_topic_gap += effect.count
-                logger.warning("lost %d messages of node %s on %r: lagged behind", effect.count, feed.node_id, feed.topic)
+                logger.warning(
+                    "lost %d messages of node %s on %r: lagged behind", effect.count, feed.node_id, feed.topic
+                )
             else:
                 self._tell(feed, TopicNoteKind.REPAIR if effect.repair else TopicNoteKind.POSITION, effect.position)
 

@@ -72,7 +72,16 @@ def received_messages(run: Run, first: int, timestamp: int, origin: Origin) -> I
         return iter(
             (
                 ReceivedMessage(
-                    run.from_agent, run.to_agent, payloads[0], message_type, timestamp, run.ttl_ms, priority, "", origin, first
+                    run.from_agent,
+                    run.to_agent,
+                    payloads[0],
+                    message_type,
+                    timestamp,
+                    run.ttl_ms,
+                    priority,
+                    "",
+                    origin,
+                    first,
                 ),
             )
         )

@@ -47,17 +47,30 @@ class PublishHost(Protocol):
 class PublishedTopic(Room):
     """A topic this node publishes to: batches, numbers and holds."""
 
-    __slots__ = ("_flush_scheduled", "_host", "_local", "_local_bytes", "_next", "_pending", "_receipts", "_runs", "origin", "publisher", "receipt_prefix", "topic")
+    __slots__ = (
+        "_flush_scheduled",
+        "_host",
+        "_local",
+        "_local_bytes",
+        "_next",
+        "_window",
+        "_receipts",
+        "_runs",
+        "origin",
+        "publisher",
+        "receipt_prefix",
+        "topic",
+    )
 
     def __init__(self, host: PublishHost, node_id: str, topic: bytes, window_bytes: int) -> None:
         super().__init__(window_bytes)
         self._host = host
+        self._window = window_bytes
         self.topic = topic
         self.publisher = TopicPublisher(window_bytes)
         self.receipt_prefix = f"{node_id}:{host.incarnation:x}:{topic[:-1].decode()}:"
         self.origin = Origin(node_id, self.receipt_prefix, group_of(topic))
         self._runs: list[TopicRun] = []
-        self._pending = 0
         self._next = 1
         self._flush_scheduled = False
         self._local: list[tuple[list[TopicRun], int, int]] = []
@@ -75,9 +88,8 @@ class PublishedTopic(Room):
         number = self._next
         self._next = number + 1
         size = len(payload) + RECORD_OVERHEAD_BYTES
-        self._pending += size
-        self.room -= size
-        if self._pending > FRAME_BYTES:
+        self.budget -= size
+        if self.pending_bytes > FRAME_BYTES:
             self.flush()
         return number
 
@@ -93,7 +105,7 @@ class PublishedTopic(Room):
         runs, first = self._runs, self.publisher.next_record
         if not runs or self.closed is not None:
             return
-        self._runs, self._pending = [], 0
+        self._runs = []
         timestamp = now_ms()
         data = self.topic + encode(TopicFrame(WIRE_VERSION, self._host.incarnation, first, timestamp, runs))
         self._host.send_published(data)
@@ -103,6 +115,7 @@ class PublishedTopic(Room):
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._host.loop.call_soon(self._flush_scheduled_now)
+        self.refill(self._credit)
         self.update_room()
 
     def delivered_locally(self, size: int) -> None:
@@ -118,13 +131,16 @@ class PublishedTopic(Room):
         """After subscribers or handlers got further: wake who waits."""
         if self.closed is not None:
             return
-        self.room = min(self.publisher.room_bytes, self.publisher.room_bytes - self._local_bytes) - self._pending
         acked = self.publisher.acked
         while self._receipts and self._receipts[0][0] < acked:
             _, receipt = self._receipts.pop(0)
             if not receipt.done():
                 receipt.set_result(None)
-        self.wake_waiters()
+        self.update_credit(self._credit)
+
+    @property
+    def _credit(self) -> int:
+        return min(self.publisher.room_bytes, self._window - self._local_bytes)
 
     def is_acknowledged(self, number: int) -> bool:
         """Whether every subscriber that still has a say has the record."""
@@ -142,7 +158,7 @@ class PublishedTopic(Room):
                 self._host.loop.call_soon(self.update_room)
             await receipt
 
-    def room_wanted(self) -> None:
+    def credit_wanted(self) -> None:
         """Subscribers tell their positions unasked, and are reminded by the publisher's timer."""
 
     def close(self, error: NetworkError) -> None:

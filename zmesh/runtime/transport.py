@@ -9,6 +9,7 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from zmesh.runtime.sockets import has_input
 from zmesh.wire.limits import MAX_PART_BYTES
 
 __all__ = ["CurveKeys", "DealerTransport", "endpoint_of"]
@@ -112,7 +113,7 @@ class DealerTransport:
 
     def _read_monitor(self) -> None:
         monitor = self._monitor
-        while monitor is not None and monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while monitor is not None and has_input(monitor):
             self._handle_event(recv_monitor_message(monitor)["event"])
             monitor = self._monitor  # a callback may have closed it
 

@@ -17,7 +17,7 @@ import msgspec
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
-from zmesh.core.trust.certificate import CertificateRefused
+from zmesh.core.trust.certificate import NAME_PATTERN, CertificateRefused
 from zmesh.errors import InvitationError
 from zmesh.security.keys import NodeKeys, curve_public_of, mesh_id_of, z85_decode, z85_encode
 from zmesh.security.masking import HoldsSecrets
@@ -215,6 +215,8 @@ def _decode_join_body(encoded: str) -> _JoinBody:
 def _invitation(body: _JoinBody) -> Invitation:
     if len(body.addresses) > MAX_ADDRESSES or len(body.authority_public) != 32 or len(body.gate_public) != 32:
         raise ValueError("sizes")
+    if not NAME_PATTERN.fullmatch(body.mesh) or "/" in body.mesh:
+        raise ValueError("mesh name")  # it may become the name of a directory
     if len(body.invitation_id) != INVITATION_ID_BYTES or len(body.secret) != SECRET_BYTES:
         raise ValueError("sizes")
     return Invitation(

@@ -1,6 +1,7 @@
 """Frames of the data plane (docs/spec/03-data-plane.md).
 
-A frame carries numbered records. Records that agree in everything but payload share a *run*, whose columns are lists: that is
+A frame carries numbered records. Records that agree in everything but payload share a *run*, whose columns are lists:
+that is
 what makes a 64-byte message cost 66 bytes and some 35 ns to encode or decode.
 """
 
@@ -71,8 +72,10 @@ class TopicNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Run(msgspec.Struct, array_like=True, gc=False):
     """Consecutive records that agree in everything but their columns.
 
-    ``payloads`` is empty, and ``part`` is ``(total_bytes, offset)``, for a record whose payload is the frame's attachment.
-    ``ids`` and ``timestamps`` are given where the sender's user chose them; else they follow from the numbers and the frame.
+    ``payloads`` is empty, and ``part`` is ``(total_bytes, offset)``, for a record whose payload is the frame's
+    attachment.
+    ``ids`` and ``timestamps`` are given where the sender's user chose them; else they follow from the numbers and the
+    frame.
     """
 
     kind: Kind
@@ -91,7 +94,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
 class Frame(msgspec.Struct, array_like=True, gc=False):
     """One ZeroMQ message from a node to a peer.
 
-    ``first`` is the number of the first record; 0 where the frame carries none; in a PROBE, which carries none, the number
+    ``first`` is the number of the first record; 0 where the frame carries none; in a PROBE, which carries none, the
+    number
     that the sender's next record will have.
     """
 

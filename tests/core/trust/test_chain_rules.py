@@ -174,7 +174,7 @@ def test_a_certificate_expires_to_the_millisecond() -> None:
     assert refusal(chain_of(None), END + 1) == "expired"
 
 
-def test_the_period_of_every_link_counts() -> None:
+def test_the_period_of_a_delegate_counts() -> None:
     assert refusal(chain_of(LEAF), LEAF.not_after_ms + 1) == "expired"
     assert refusal(chain_of(LEAF), LEAF.not_before_ms - CLOCK_GRACE_MS - 1) == "not_yet_valid"
 

@@ -1,7 +1,9 @@
 """The publishing half: one topic of one publisher.
 
-A frame is held until every subscriber has said that it has it. A subscriber that makes no progress for ``LAG_LIMIT_S`` seconds loses
-its say, so that one stopped process cannot stop the mesh; what it then misses beyond the held frames it will count as lost.
+A frame is held until every subscriber has said that it has it. A subscriber that makes no progress for
+``LAG_LIMIT_S`` seconds loses
+its say, so that one stopped process cannot stop the mesh; what it then misses beyond the held frames it will count as
+lost.
 """
 
 from __future__ import annotations

@@ -44,7 +44,16 @@ SubscriberEffect = Deliver[T] | Lost | TellPublisher
 class TopicSubscriber(Generic[T]):
     """Puts frames in order, notices gaps, has them filled, or counts what is lost."""
 
-    __slots__ = ("_known_end", "_owed_bytes", "_parked", "_position_at", "_repair_at", "_window", "expected", "held_bytes")
+    __slots__ = (
+        "_known_end",
+        "_owed_bytes",
+        "_parked",
+        "_position_at",
+        "_repair_at",
+        "_window",
+        "expected",
+        "held_bytes",
+    )
 
     def __init__(self, window_bytes: int) -> None:
         self._window = window_bytes

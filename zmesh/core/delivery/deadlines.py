@@ -1,6 +1,7 @@
 """Deadlines of many requests on one timer: a hashed timing wheel (Varghese and Lauck, 1987, scheme 6).
 
-A timer of the event loop for every request would cost more than the request. A slot here is a dict of what expires in the
+A timer of the event loop for every request would cost more than the request. A slot here is a dict of what expires in
+the
 same tick; adding and removing are one dict operation each, and an answered request leaves nothing behind.
 """
 

@@ -1,6 +1,7 @@
 """The receiving half of a session: what to admit, what to acknowledge and when, and how much credit to grant.
 
-Credit is granted for what handlers have taken, not for what has arrived: so a handler that stops makes its senders wait,
+Credit is granted for what handlers have taken, not for what has arrived: so a handler that stops makes its senders
+wait,
 and the most this node can be made to hold for a peer is the window.
 """
 
@@ -28,7 +29,16 @@ class Verdict(enum.Enum):
 class ReceiveSession:
     """What this node has received from one incarnation of a peer."""
 
-    __slots__ = ("_ack_at", "_owed_bytes", "_rewind", "_rewound_at", "consumed_bytes", "expected", "received_bytes", "window")
+    __slots__ = (
+        "_ack_at",
+        "_owed_bytes",
+        "_rewind",
+        "_rewound_at",
+        "consumed_bytes",
+        "expected",
+        "received_bytes",
+        "window",
+    )
 
     def __init__(self, window_bytes: int) -> None:
         self.window = window_bytes

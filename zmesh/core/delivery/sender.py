@@ -1,6 +1,7 @@
 """The sending half of a session.
 
-Intuition: a TCP connection, one layer up. Records are numbered; a frame is held until the cumulative ack passes it; the peer's
+Intuition: a TCP connection, one layer up. Records are numbered; a frame is held until the cumulative ack passes it;
+the peer's
 grant says how many bytes may be under way. What TCP cannot give is what happens when the connection itself breaks: then
 everything held is sent again on the next one, and the receiver drops by number what it had. When acks stall, a probe
 asks; ZeroMQ keeps one connection in order, so the answer tells exactly whether something was lost, and only then
