@@ -26,7 +26,8 @@ from zmesh.agent import Agent
 from zmesh.core.delivery import ReceiveSession, SendSession
 from zmesh.model import AgentMessage, now_ms
 from zmesh.runtime.counters import Statistics
-from zmesh.runtime.dispatch import Batch, Dispatcher, Mailbox
+from zmesh.runtime.eager import EagerStarter
+from zmesh.runtime.mailbox import Batch, Mailbox
 from zmesh.runtime.outbox import Outbox, Route
 from zmesh.runtime.received import Origin, received_messages
 from zmesh.wire.data import Frame, Kind, Run, decode_frame, encode
@@ -53,7 +54,8 @@ class _Outbox(Outbox):
 
     def flush(self) -> None:
         self._flush_scheduled = False
-        self.runs, self.open_route, self.pending_bytes = [], None, 0
+        self.take_runs()
+        self.refill(WINDOW_BYTES)
 
     def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
         raise NotImplementedError("only small messages are profiled")
@@ -67,7 +69,7 @@ class _Outbox(Outbox):
     async def send_large(self, route: Route, payload: bytes) -> int:
         raise NotImplementedError("only small messages are profiled")
 
-    def room_wanted(self) -> None:
+    def credit_wanted(self) -> None:
         return None
 
     def release(self, size: int) -> None:
@@ -89,11 +91,12 @@ class Bench:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.outbox = _Outbox(lambda flush: None, WINDOW_BYTES, Origin("peer", "peer:1:me:"), "me:1:peer:")
-        self.dispatcher = Dispatcher(loop, Statistics())
+        self.starter = EagerStarter(loop)
+        statistics = Statistics()
         self.received = 0
-        self.plain = Mailbox(RECEIVER, self.count, self.dispatcher, 1024)
-        self.coroutine = Mailbox(RECEIVER, self.count_later, self.dispatcher, 1024)
-        self.agent = Agent(cast("Any", None), Mailbox(SENDER, None, self.dispatcher, 1), (), {})
+        self.plain = Mailbox(RECEIVER, self.count, self.starter, statistics, 1024)
+        self.coroutine = Mailbox(RECEIVER, self.count_later, self.starter, statistics, 1024)
+        self.agent = Agent(cast("Any", None), Mailbox(SENDER, None, self.starter, statistics, 1), (), {})
         self.agent.remember_route(RECEIVER, Route(self.outbox, Kind.MESSAGE, RECEIVER, SENDER, 1, 1, 0))
         self.sending, self.receiving = SendSession(WINDOW_BYTES), ReceiveSession(4 * 1024 * 1024)
         self.run = new_run()
@@ -234,7 +237,7 @@ async def measure_stages(batches: int) -> list[tuple[str, str, float]]:
     gc.collect()
     rows = [(stage.side, stage.name, await measured_in_callback(stage.run, batches)) for stage in stages]
     rows += socket_stages(bench.data, batches)
-    await bench.dispatcher.close()
+    await bench.starter.close()
     return rows
 
 

@@ -49,7 +49,7 @@ def _succeed(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 def _version() -> str:
     """As the source says it, without importing: what is under test here is whether importing works."""
-    found = re.search(r'^VERSION = "(.+)"$', (ROOT / "zmesh/version.py").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(r'^__version__ = "(.+)"$', (ROOT / "zmesh/version.py").read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None
     return found[1]
 

@@ -48,7 +48,7 @@ from zmesh.node import NetworkInfo
 from zmesh.receipt import Receipt
 from zmesh.registry import Registry, RegistryEvent, RegistryEventKind
 from zmesh.runtime.counters import Statistics
-from zmesh.version import VERSION as __version__
+from zmesh.version import __version__
 
 __all__ = [
     "AddressInUse",

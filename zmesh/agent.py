@@ -12,7 +12,7 @@ from zmesh.wire.limits import INLINE_BYTES, RECORD_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
     from zmesh.messenger import Messenger
-    from zmesh.runtime.dispatch import Mailbox
+    from zmesh.runtime.mailbox import Mailbox
     from zmesh.runtime.outbox import Route
 
 __all__ = ["Agent"]

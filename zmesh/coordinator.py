@@ -14,7 +14,7 @@ from zmesh.runtime.control import ControlNotice, IncidentNotice, PeerNotice
 from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.link import PeerAddress
 from zmesh.runtime.publishing import Publishing
-from zmesh.runtime.transport import endpoint_of
+from zmesh.runtime.sockets import endpoint_of
 
 __all__ = ["Coordinator"]
 

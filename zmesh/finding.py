@@ -83,7 +83,7 @@ class Finding:
         self._dial([(host, found.port) for host in found.hosts], True)
 
     def _found_announced(self, found: Found) -> None:
-        self._dial([(host, found.port) for host in found.hosts], False)
+        self._dial([(host, found.port) for host in found.hosts], True)
 
     async def _watch_interfaces(self) -> None:
         """A laptop that changes networks tells the mesh, and announces itself there."""

@@ -1,4 +1,4 @@
-"""From a configuration to an identity: found a mesh, enrol in one, or be who one was. Blocks on the disk and the network."""
+"""From a configuration to an identity: found a mesh, enrol in one, or be who one was. Blocks on disk and network."""
 
 from __future__ import annotations
 

@@ -21,11 +21,12 @@ from zmesh.errors import (
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType, is_agent_id
 from zmesh.receipt import Receipt
 from zmesh.registry import Registry
-from zmesh.runtime.data_plane import DataPlane, no_answer
-from zmesh.runtime.dispatch import Handler, Mailbox
+from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.local import LocalOutbox
+from zmesh.runtime.mailbox import Handler, Mailbox
 from zmesh.runtime.outbox import Outbox, Route
 from zmesh.runtime.publishing import Publishing
+from zmesh.runtime.requests import no_answer
 from zmesh.wire.data import Kind
 from zmesh.wire.limits import ATTACHMENT_BYTES, GROUP_NAME_BYTES, INLINE_BYTES
 
@@ -71,7 +72,7 @@ class Messenger:
             raise AgentExists(f"agent {agent_id} is registered on this node already")
         if len(self._agents) >= MAX_AGENTS:
             raise UsageError(f"a node holds at most {MAX_AGENTS} agents")
-        mailbox = Mailbox(agent_id, handler, self._plane.dispatcher, self._handler_concurrency)
+        mailbox = Mailbox(agent_id, handler, self._plane.starter, self._plane.statistics, self._handler_concurrency)
         self._plane.mailboxes[agent_id] = mailbox
         agent = self._agents[agent_id] = Agent(self, mailbox, capabilities, metadata or {})
         self._announce()
@@ -145,7 +146,7 @@ class Messenger:
         outbox = route.outbox
         if outbox.budget <= 0 or len(payload) > INLINE_BYTES or type(payload) is not bytes:
             return await self._request_slowly(route, self._checked(payload), timeout_s)
-        return await self._plane.answer_to(route, outbox.append(route, payload), timeout_s)
+        return await self._plane.requests.answer_to(route, outbox.append(route, payload), timeout_s)
 
     async def _request_slowly(self, route: Route, payload: bytes, timeout_s: float) -> AgentMessage:
         started = self._plane.loop.time()
@@ -156,7 +157,7 @@ class Messenger:
             self._plane.statistics.requests_timed_out += 1
             raise no_answer(route.to_agent, timeout_s) from None
         left_s = max(timeout_s - (self._plane.loop.time() - started), 0.001)
-        return await self._plane.answer_to(route, number, left_s)
+        return await self._plane.requests.answer_to(route, number, left_s)
 
     async def send_message(self, message: AgentMessage) -> Receipt:
         """Send a message its user has made, with its own id and time."""

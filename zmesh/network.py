@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -23,7 +23,7 @@ from zmesh.receipt import Receipt
 from zmesh.registry import Registry
 from zmesh.runtime.control import IncidentNotice
 from zmesh.runtime.counters import Statistics
-from zmesh.runtime.dispatch import Handler
+from zmesh.runtime.mailbox import Handler
 
 __all__ = ["AgentNetwork", "Incident", "NetworkInfo"]
 
@@ -86,7 +86,7 @@ class AgentNetwork:
                 await node.stop()
                 self._incidents.close()
 
-    async def __aenter__(self) -> AgentNetwork:
+    async def __aenter__(self) -> Self:
         await self.join_network()
         return self
 

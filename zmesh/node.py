@@ -27,9 +27,10 @@ from zmesh.runtime.control import ControlPlane, IncidentNotice
 from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.ports import bind_port_block
 from zmesh.runtime.publishing import Publishing
-from zmesh.runtime.transport import endpoint_of
-from zmesh.security import Verifier
-from zmesh.version import VERSION
+from zmesh.runtime.sockets import endpoint_of
+from zmesh.security import Identity, Verifier
+from zmesh.version import __version__
+from zmesh.wire.limits import MAX_PART_BYTES
 
 __all__ = ["NetworkInfo", "Node"]
 
@@ -38,6 +39,12 @@ logger = logging.getLogger("zmesh")
 DRAIN_TIMEOUT_S: Final = 5.0
 JOIN_PATIENCE_S: Final = 3.0  # how long join_network waits for an address it was given; discovery goes on after it
 MIN_LIBZMQ: Final = (4, 3, 5)
+DATA_OPTIONS: Final = {zmq.MAXMSGSIZE: MAX_PART_BYTES}
+PUBLISH_OPTIONS: Final = {
+    zmq.MAXMSGSIZE: MAX_PART_BYTES,
+    zmq.SNDHWM: 1024,  # frames for one subscriber; twice what the window holds, so only one that lags can reach it
+    zmq.XPUB_VERBOSE: 1,  # every node's subscription is told, not the first one's to a topic only
+}
 MAX_SOCKETS: Final = 65_536  # ZeroMQ's default of 1,023 is about 250 peers
 
 
@@ -64,57 +71,27 @@ class Node:
         raise_file_limit()
         self.config = config
         self.membership = membership
-        identity = membership.claim.identity
-        loop = asyncio.get_running_loop()
         self._report = report
+        self._loop = asyncio.get_running_loop()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, min(MAX_SOCKETS, int(self._context.get(zmq.SOCKET_LIMIT))))
-        timings = config.effective_timings
-        listen_host, listen_port = parse_address(config.listen) if config.listen is not None else ("*", None)
-        self._listen_host = listen_host
+        self._listen_host, port = parse_address(config.listen) if config.listen is not None else ("*", None)
         try:
-            self._control = ControlPlane(
-                context=self._context,
-                identity=identity,
-                verifier=Verifier(identity.mesh_id, identity.authority_public),
-                timings=timings,
-                authority=membership.keystore.authority() if membership.keystore.has_authority() else None,
-                notify=self._notify,
-                seed=int.from_bytes(os.urandom(8)),
+            self._control = self._make_control_plane()
+            self._bound = bind_port_block(
+                self._context,
+                self._identity,
+                self._listen_host,
+                port,
+                data_options=DATA_OPTIONS,
+                publish_options=PUBLISH_OPTIONS,
             )
-            bound = bind_port_block(self._context, identity, listen_host, listen_port)
         except BaseException:
             self._context.destroy(0)
             raise
-        self.record = NodeRecord(
-            node_id=identity.node_id,
-            incarnation=now_ms(),
-            version=1,
-            certificate=identity.certificate,
-            machine=machine_id(),
-            hosts=advertised_hosts(listen_host, config.advertise),
-            introduction_port=bound.base_port,
-            control_port=bound.base_port + 1,
-            data_port=bound.base_port + 2,
-            publish_port=bound.base_port + 3,
-            client=config.client,
-            software=f"zmesh-agents {VERSION}",
-        )
-        self._bound = bound
-        self.plane = DataPlane(
-            loop=loop,
-            context=self._context,
-            router=bound.data,
-            keys=(identity.curve_public, identity.curve_secret),
-            node_id=identity.node_id,
-            incarnation=self.record.incarnation,
-            window_bytes=config.window_bytes,
-            max_message_bytes=config.max_message_bytes,
-            idle_link_s=config.idle_link_s,
-            incident=lambda kind, reason, source: report(IncidentNotice(kind, reason, source, 1)),
-            peer_disconnected=self._control.disconnected,
-        )
-        self.publishing = Publishing(self.plane, bound.publish)
+        self.record = self._make_record()
+        self.plane = self._make_data_plane()
+        self.publishing = Publishing(self.plane, self._bound.publish)
         self.registry = Registry(self._control.last_heard_ms)
         self.messenger = Messenger(
             self.plane,
@@ -125,18 +102,63 @@ class Node:
             agents_changed=self._agents_changed,
         )
         self._coordinator = Coordinator(
-            loop, self.plane, self.publishing, self.registry, self.messenger, timings, report
+            self._loop, self.plane, self.publishing, self.registry, self.messenger, config.effective_timings, report
         )
         self._finding: Finding | None = None
 
-    def _notify(self, notice: object) -> None:
-        self._coordinator.notify(notice)
+    @property
+    def _identity(self) -> Identity:
+        return self.membership.claim.identity
+
+    def _make_control_plane(self) -> ControlPlane:
+        keystore, identity = self.membership.keystore, self._identity
+        return ControlPlane(
+            context=self._context,
+            identity=identity,
+            verifier=Verifier(identity.mesh_id, identity.authority_public),
+            timings=self.config.effective_timings,
+            authority=keystore.authority() if keystore.has_authority() else None,
+            notify=lambda notice: self._coordinator.notify(notice),
+            seed=int.from_bytes(os.urandom(8)),
+        )
+
+    def _make_record(self) -> NodeRecord:
+        base = self._bound.base_port
+        return NodeRecord(
+            node_id=self._identity.node_id,
+            incarnation=now_ms(),
+            version=1,
+            certificate=self._identity.certificate,
+            machine=machine_id(),
+            hosts=advertised_hosts(self._listen_host, self.config.advertise),
+            introduction_port=base,
+            control_port=base + 1,
+            data_port=base + 2,
+            publish_port=base + 3,
+            client=self.config.client,
+            software=f"zmesh-agents {__version__}",
+        )
+
+    def _make_data_plane(self) -> DataPlane:
+        return DataPlane(
+            loop=self._loop,
+            context=self._context,
+            router=self._bound.data,
+            keys=(self._identity.curve_public, self._identity.curve_secret),
+            node_id=self._identity.node_id,
+            incarnation=self.record.incarnation,
+            window_bytes=self.config.window_bytes,
+            max_message_bytes=self.config.max_message_bytes,
+            idle_link_s=self.config.idle_link_s,
+            incident=lambda kind, reason, source: self._report(IncidentNotice(kind, reason, source, 1)),
+            peer_disconnected=self._control.disconnected,
+        )
 
     # -- coming and going ----------------------------------------------------------------------------------------------
 
     async def start(self, addresses: Sequence[str]) -> None:
         """Begin to serve, and to look for others."""
-        identity = self.membership.claim.identity
+        identity = self._identity
         self.registry.add_self(self.record, self.record.hosts[0] if self.record.hosts else "", identity.fingerprint)
         self._control.start(self._bound, self.record)
         self.plane.start()
@@ -177,12 +199,12 @@ class Node:
             logger.warning("left the mesh with %d messages that were not acknowledged", left)
         if self._finding is not None:
             await self._finding.stop()
-        await asyncio.to_thread(self._control.stop, goodbye=True)
         self._coordinator.close()
         farewell = PeerLost("this node has left the mesh")
         self.publishing.close(farewell)
         self.messenger.close(farewell)
         await self.plane.close()
+        await asyncio.to_thread(self._control.stop, goodbye=True)
         self.registry.close()
         await asyncio.to_thread(self._context.term)
         self.membership.claim.release()
@@ -192,7 +214,7 @@ class Node:
 
     def info(self) -> NetworkInfo:
         """See ``AgentNetwork.info``."""
-        identity = self.membership.claim.identity
+        identity = self._identity
         port = self.record.introduction_port
         return NetworkInfo(
             node_id=identity.node_id,

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from itertools import count
 from typing import Final
 
 import msgspec
 
 from zmesh.core.membership.messages import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
+from zmesh.directory import Directory
 from zmesh.errors import RequestTimeout, UnknownAgent
 from zmesh.events import EventStream
 from zmesh.model import AgentNode, Capability, NodeInfo, NodeStatus, now_ms
 
 __all__ = ["Registry", "RegistryEvent", "RegistryEventKind"]
-
-logger = logging.getLogger("zmesh.registry")
 
 
 class RegistryEventKind(enum.Enum):
@@ -85,9 +82,7 @@ class Registry:
 
     def __init__(self, last_heard_ms: Callable[[str], int | None] = lambda node_id: None) -> None:
         self._nodes: dict[str, _Node] = {}
-        self._homes: dict[int, list[str]] = {}  # agent id -> the nodes that claim to have it, first come first
-        self._capable: dict[str, list[tuple[int, str]]] = {}  # capability -> (agent id, node id), in order of the ids
-        self._turns: dict[str, count[int]] = {}
+        self._directory = Directory()
         self._events: EventStream[RegistryEvent] = EventStream()
         self._last_heard_ms = last_heard_ms
         self._changed = asyncio.Event()
@@ -165,30 +160,19 @@ class Registry:
 
     def home_of(self, agent_id: int) -> str | None:
         """The node a message for that agent goes to: of several that claim it, the first known that is up."""
-        homes = [node_id for node_id in self._homes.get(agent_id, ()) if self._nodes[node_id].routable]
-        active = (node_id for node_id in homes if self._nodes[node_id].status is NodeStatus.ACTIVE)
-        return next(active, homes[0] if homes else None)
+        homes = [node_id for node_id in self._directory.homes_of(agent_id) if self._nodes[node_id].routable]
+        return next(filter(self._is_active, homes), homes[0] if homes else None)
 
     def incarnation_of(self, node_id: str) -> int:
         """The current incarnation of a known node."""
         return self._nodes[node_id].record.incarnation
 
-    def is_known(self, node_id: str) -> bool:
-        """Whether there is, or lately was, such a node."""
-        return node_id in self._nodes
-
     def choose(self, capability: Capability) -> int:
         """An active agent with a capability, each in its turn. Raises ``UnknownAgent``."""
-        candidates = [
-            agent_id
-            for agent_id, node_id in self._capable.get(capability.name, ())
-            if self._nodes[node_id].status is NodeStatus.ACTIVE
-        ]
-        if not candidates:
-            known = ", ".join(sorted(self._capable)) or "none"
-            raise UnknownAgent(f"no active agent has the capability {capability.name!r}; capabilities known: {known}")
-        turn = next(self._turns.setdefault(capability.name, count()))
-        return candidates[turn % len(candidates)]
+        return self._directory.choose(capability.name, self._is_active)
+
+    def _is_active(self, node_id: str) -> bool:
+        return self._nodes[node_id].status is NodeStatus.ACTIVE
 
     # -- what the coordinator reports ----------------------------------------------------------------------------------
 
@@ -241,43 +225,16 @@ class Registry:
         removed = [agent for agent_id, agent in before.items() if after.get(agent_id) != agent]
         added = [agent for agent_id, agent in after.items() if before.get(agent_id) != agent]
         for agent in removed:
-            self._unlist(node, agent)
+            self._directory.remove(node.record.node_id, agent)
         gone = [self._agent_event(node, a, RegistryEventKind.AGENT_REMOVED) for a in removed if a.agent_id not in after]
         node.record = record
         for agent in added:
-            self._list(node, agent)
+            self._directory.add(node.record.node_id, agent)
         for event in gone:
             self._emit(event)
         for agent in added:
             self._emit(self._agent_event(node, agent, RegistryEventKind.AGENT_ADDED))
         self._changed.set()
-
-    def _list(self, node: _Node, agent: AgentRecord) -> None:
-        homes = self._homes.setdefault(agent.agent_id, [])
-        if homes:
-            logger.warning(
-                "agent %d is on node %s and on node %s; messages go to %s",
-                agent.agent_id,
-                homes[0],
-                node.record.node_id,
-                homes[0],
-            )
-        homes.append(node.record.node_id)
-        for capability in agent.capabilities:
-            listed = self._capable.setdefault(capability, [])
-            listed.append((agent.agent_id, node.record.node_id))
-            listed.sort()
-
-    def _unlist(self, node: _Node, agent: AgentRecord) -> None:
-        homes = self._homes[agent.agent_id]
-        homes.remove(node.record.node_id)
-        if not homes:
-            del self._homes[agent.agent_id]
-        for capability in agent.capabilities:
-            listed = self._capable[capability]
-            listed.remove((agent.agent_id, node.record.node_id))
-            if not listed:
-                del self._capable[capability]
 
     # -- views and events --------------------------------------------------------------------------------------------
 

@@ -59,12 +59,14 @@ class IncidentLog:
         self._counts: Counter[str] = Counter()
         self._told: set[tuple[str, str]] = set()
 
-    def report(self, kind: str, source: str, reason: str) -> None:
-        """Count it, and tell of it if it is new. ``kind`` is one of zmesh's own words, never a stranger's."""
+    def report(self, kind: str, source: str, reason: str) -> bool:
+        """Count it, and tell of it if it is new; whether it was. ``kind`` is our own word, never a stranger's."""
         self._counts[kind] += 1
-        if (kind, source) not in self._told and len(self._told) < MAX_REMEMBERED:
+        is_new = (kind, source) not in self._told and len(self._told) < MAX_REMEMBERED
+        if is_new:
             self._told.add((kind, source))
             self._notify(IncidentNotice(kind, reason, source, self._counts[kind]))
+        return is_new
 
     def counts(self) -> dict[str, int]:
         """How many of each kind. Safe from any thread."""

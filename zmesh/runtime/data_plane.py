@@ -10,28 +10,24 @@ from typing import Final
 
 import zmq
 
-from zmesh.core.delivery import DeadlineWheel
-from zmesh.errors import HandlerFailed, NetworkError, PeerLost, ProtocolViolation, RequestTimeout, UnknownAgent
-from zmesh.model import AgentMessage
+from zmesh.errors import PeerLost, ProtocolViolation
 from zmesh.runtime.counters import Statistics
-from zmesh.runtime.dispatch import Batch, Dispatcher, Mailbox
+from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.link import Link, PeerAddress
-from zmesh.runtime.outbox import Outbox, PendingRequest, Route, answer_route
-from zmesh.runtime.received import ReceivedMessage, received_messages
-from zmesh.runtime.sockets import cut_connection, has_input
-from zmesh.runtime.transport import CurveKeys
-from zmesh.wire.data import Frame, Kind, Run, TopicNote, decode_failure, decode_frame, encode_failure
+from zmesh.runtime.mailbox import Batch, Mailbox
+from zmesh.runtime.outbox import Outbox, answer_route
+from zmesh.runtime.received import received_messages
+from zmesh.runtime.requests import UNKNOWN_AGENT, Requests
+from zmesh.runtime.sockets import CurveKeys, cut_connection, has_input
+from zmesh.wire.data import Frame, Kind, Run, TopicNote, decode_frame, encode_failure
 
-__all__ = ["DataPlane", "Wheel", "no_answer"]
+__all__ = ["DataPlane"]
 
 logger = logging.getLogger("zmesh.data")
 
 TICK_S: Final = 0.02  # stalled acks and deadlines are looked at this often
 ACK_TICK_S: Final = 0.001
 FRAMES_PER_TURN: Final = 32  # then other callbacks of the loop get their turn
-UNKNOWN_AGENT: Final = "UnknownAgent"  # the error type of a FAILURE from a node that does not have the agent
-
-Wheel = DeadlineWheel["asyncio.Future[AgentMessage]", PendingRequest]
 
 
 class DataPlane:
@@ -61,10 +57,10 @@ class DataPlane:
         self.max_message_bytes = max_message_bytes
         self.idle_link_s = idle_link_s
         self.statistics = Statistics()
-        self.dispatcher = Dispatcher(loop, self.statistics)
+        self.starter = EagerStarter(loop)
         self.mailboxes: dict[int, Mailbox] = {}
         self.links: dict[str, Link] = {}
-        self.wheel: Wheel = DeadlineWheel()
+        self.requests = Requests(loop, self.statistics)
         self.topic_notes: Callable[[Link, list[TopicNote], list[bytes]], None] = lambda link, notes, repairs: None
         self.link_connected: Callable[[Link], None] = lambda link: None
         self._router = router
@@ -85,7 +81,7 @@ class DataPlane:
 
     async def close(self) -> None:
         """End all links and stop handlers."""
-        await self.dispatcher.close()
+        await self.starter.close()
         for timer in (self._ack_timer, self._tick_timer):
             if timer is not None:
                 timer.cancel()
@@ -221,7 +217,7 @@ class DataPlane:
     def deliver_run(self, outbox: Outbox, run: Run, first: int, timestamp: int, share: int) -> int:
         """Hand a run to its agent or its requests; how many of its records are still held."""
         if run.kind >= Kind.REPLY:
-            self._deliver_replies(outbox, run, first, timestamp)
+            self.requests.deliver(outbox, run, first, timestamp)
             return 0
         mailbox = self.mailboxes.get(run.to_agent)
         length = len(run.payloads)
@@ -242,61 +238,9 @@ class DataPlane:
             for number in range(first, first + len(run.payloads)):
                 outbox.append_reply(route, number, encode_failure(UNKNOWN_AGENT, text))
 
-    def _deliver_replies(self, outbox: Outbox, run: Run, first: int, timestamp: int) -> None:
-        requests = outbox.requests
-        failed = run.kind is Kind.FAILURE
-        replies = received_messages(run, first, timestamp, outbox.origin)
-        for correlation, reply in zip(run.correlations or (), replies, strict=True):
-            pending = requests.pop(correlation, None)
-            if pending is None:
-                self.statistics.late_replies += 1
-                continue
-            future, slot = pending
-            slot.pop(future, None)
-            if future.done():
-                self.statistics.late_replies += 1
-            elif failed:
-                future.set_exception(_failure(reply))
-            else:
-                future.set_result(reply)
-
     def receive_topic_notes(self, link: Link, notes: list[TopicNote], repairs: list[bytes]) -> None:
         """Pass on what a peer says of topics."""
         self.topic_notes(link, notes, repairs)
-
-    # -- requests ----------------------------------------------------------------------------------------------------
-
-    async def answer_to(self, route: Route, number: int, timeout_s: float) -> AgentMessage:
-        """Wait for the answer to the request numbered ``number``.
-
-        Raises ``RequestTimeout``, ``HandlerFailed``, ``UnknownAgent`` or ``PeerLost``.
-        """
-        outbox = route.outbox
-        future: asyncio.Future[AgentMessage] = self.loop.create_future()
-        slot = self.wheel.slot(monotonic() + timeout_s)
-        slot[future] = PendingRequest(outbox, number, route.to_agent, timeout_s)
-        outbox.requests[number] = (future, slot)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            outbox.requests.pop(number, None)
-            slot.pop(future, None)
-            raise
-
-    def fail_requests(self, outbox: Outbox, error: NetworkError) -> None:
-        """No answer will come from there any more."""
-        requests, outbox.requests = outbox.requests, {}
-        for future, slot in requests.values():
-            slot.pop(future, None)
-            if not future.done():
-                future.set_exception(type(error)(*error.args))
-
-    def _expire_requests(self, now: float) -> None:
-        for future, pending in self.wheel.expired(now):
-            pending.outbox.requests.pop(pending.number, None)
-            if not future.done():
-                self.statistics.requests_timed_out += 1
-                future.set_exception(no_answer(pending.to_agent, pending.timeout_s))
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -317,16 +261,11 @@ class DataPlane:
     def _tick(self) -> None:
         self._tick_timer = self.loop.call_later(TICK_S, self._tick)
         now = monotonic()
-        self._expire_requests(now)
+        self.requests.expire(now)
         for link in list(self.links.values()):
             link.handle_timeout(now)
         for callback in self.on_tick:
             callback(now)
-
-
-def no_answer(agent_id: int, timeout_s: float) -> RequestTimeout:
-    """What a requester gets when its deadline passes."""
-    return RequestTimeout(f"agent {agent_id} did not answer within {timeout_s:g} s")
 
 
 def _authenticated_sender(part: zmq.Frame) -> str | None:
@@ -335,13 +274,3 @@ def _authenticated_sender(part: zmq.Frame) -> str | None:
         return str(part.get("User-Id"))
     except zmq.ZMQError:
         return None
-
-
-def _failure(reply: ReceivedMessage) -> NetworkError:
-    try:
-        error_type, error_text = decode_failure(reply.payload)
-    except ProtocolViolation as violation:
-        return violation
-    if error_type == UNKNOWN_AGENT:
-        return UnknownAgent(error_text)
-    return HandlerFailed(error_type, error_text, reply.from_agent)

@@ -77,7 +77,7 @@ class _Asking:
         while (left_s := deadline - time.monotonic()) > 0:
             while not self._found.empty():
                 self._connect(*self._found.get())
-            for dealer, _ in self._poller.poll(min(POLL_MS, left_s * 1000)):
+            for dealer, _ in self._poller.poll(min(POLL_MS, round(left_s * 1000) + 1)):
                 sealed = self._attend(dealer)
                 if sealed is not None:
                     return sealed

@@ -12,7 +12,7 @@ from functools import partial
 
 import zmq
 
-from zmesh.core.introduction.messages import Enrol, Enrolled, Hello, IntroductionMessage, Rejection, Welcome
+from zmesh.core.introduction.messages import Enrol, Enrolled, Hello, IntroductionMessage, Rejection
 from zmesh.core.membership.messages import Contact
 from zmesh.errors import InvitationError, KeystoreError, ProtocolViolation
 from zmesh.runtime.control_links import client_socket
@@ -26,7 +26,7 @@ from zmesh.wire.control import CONTROL_VERSION, decode_introduction, encode_intr
 
 __all__ = ["Dials", "IntroductionServer"]
 
-NOT_OURS = "it answers, but not as a node of this mesh"
+_Address = tuple[str, int]
 
 
 class IntroductionServer:
@@ -134,10 +134,10 @@ class Dials:
         identity: Identity,
         reactor: Reactor,
         own_contact: Callable[[], Contact],
-        on_answer: Callable[[int, str, bytes], None],
-        on_failure: Callable[[int, str, bool], None],
+        on_answer: Callable[[int, _Address, bytes], None],
+        on_failure: Callable[[int, _Address, str], None],
     ) -> None:
-        """``on_answer(dial, host, frame)``; ``on_failure(dial, reason, is_final)``."""
+        """``on_answer(dial, address, frame)``; ``on_failure(dial, address, reason)``, "" for a failed handshake."""
         self._context = context
         self._identity = identity
         self._reactor = reactor
@@ -155,7 +155,7 @@ class Dials:
             self._connect(dial, host)
         else:
             self._resolver.resolve(
-                host, lambda found, error: self._reactor.call(partial(self._resolved, dial, found, error))
+                host, lambda found, error: self._reactor.call(partial(self._resolved, dial, host, found, error))
             )
 
     def close(self, dial: int) -> None:
@@ -171,11 +171,11 @@ class Dials:
         for dial in list(self._dials):
             self.close(dial)
 
-    def _resolved(self, dial: int, addresses: tuple[str, ...], error: str) -> None:
+    def _resolved(self, dial: int, host: str, addresses: tuple[str, ...], error: str) -> None:
         if dial not in self._dials:
             return
         if error:
-            self._on_failure(dial, error, True)
+            self._on_failure(dial, (host, self._dials[dial].port), error)
         for address in addresses:
             self._connect(dial, address)
 
@@ -185,11 +185,12 @@ class Dials:
         monitor = SocketMonitor(self._context, dealer, DIALLER_EVENTS)
         self._dials[dial].sockets.append((dealer, monitor))
         self.opened += 1
-        self._reactor.watch(dealer, partial(self._say_hello, dial, host, dealer), writable=True)
-        self._reactor.watch(monitor.reader, partial(self._on_events, dial, monitor))
-        dealer.connect(endpoint(host, self._dials[dial].port))
+        address = (host, self._dials[dial].port)
+        self._reactor.watch(dealer, partial(self._say_hello, dial, address, dealer), writable=True)
+        self._reactor.watch(monitor.reader, partial(self._on_events, dial, address, monitor))
+        dealer.connect(endpoint(*address))
 
-    def _say_hello(self, dial: int, host: str, dealer: zmq.Socket[bytes]) -> None:
+    def _say_hello(self, dial: int, address: _Address, dealer: zmq.Socket[bytes]) -> None:
         if dial not in self._dials:
             return
         hello = Hello((CONTROL_VERSION,), self._identity.mesh_id, self._identity.certificate, self._own_contact())
@@ -198,14 +199,14 @@ class Dials:
         except zmq.Again:
             return  # not connected yet after all
         self._reactor.unwatch(dealer)
-        self._reactor.watch(dealer, partial(self._receive, dial, host, dealer))
+        self._reactor.watch(dealer, partial(self._receive, dial, address, dealer))
 
-    def _receive(self, dial: int, host: str, dealer: zmq.Socket[bytes]) -> None:
+    def _receive(self, dial: int, address: _Address, dealer: zmq.Socket[bytes]) -> None:
         if dial not in self._dials or not dealer.poll(0):
             return
         frames = dealer.recv_multipart()
-        self._on_answer(dial, host, frames[0] if len(frames) == 1 else b"")
+        self._on_answer(dial, address, frames[0] if len(frames) == 1 else b"")
 
-    def _on_events(self, dial: int, monitor: SocketMonitor) -> None:
+    def _on_events(self, dial: int, address: _Address, monitor: SocketMonitor) -> None:
         if dial in self._dials and any(event.is_handshake_failure for event in monitor.events()):
-            self._on_failure(dial, NOT_OURS, False)
+            self._on_failure(dial, address, "")

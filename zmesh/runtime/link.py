@@ -7,16 +7,15 @@ closed and reports what was not acknowledged.
 
 from __future__ import annotations
 
-import asyncio
-import heapq
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from zmesh.core.delivery import HeldFrame, Reassembly, ReceiveSession, Resend, SendSession, Verdict
-from zmesh.errors import NetworkError, PeerLost
+from zmesh.errors import NetworkError
 from zmesh.model import now_ms
 from zmesh.runtime.outbox import Outbox, Route
+from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.runtime.transport import DealerTransport
 from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_REWIND, Frame, Run, TopicNote, encode, run_length
@@ -75,7 +74,7 @@ class Link(Outbox):
         self._transport = DealerTransport(
             plane.context, plane.loop, plane.keys, self._on_connected, self._on_disconnected
         )
-        self._receipts: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap by record number
+        self._receipts = WaitingReceipts(plane.loop)
         self._ack_wanted = False
         self._last_used = monotonic()
 
@@ -254,11 +253,7 @@ class Link(Outbox):
         for effect in self.sending.receive(now, ack, limit, rewind):
             if isinstance(effect, Resend):
                 self._resend(effect.frames)
-        receipts = self._receipts
-        while receipts and receipts[0][0] < ack:
-            _, _, future = heapq.heappop(receipts)
-            if not future.done():
-                future.set_result(None)
+        self._receipts.acknowledge(ack)
         self.update_credit(self.sending.room_bytes)
 
     def _receive_records(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> None:
@@ -327,11 +322,9 @@ class Link(Outbox):
             return
         if self.closed is not None:
             raise self.closed
-        future: asyncio.Future[None] = self._plane.loop.create_future()
-        heapq.heappush(self._receipts, (number, id(future), future))
         self._ack_wanted = True
         self.schedule_flush()
-        await future
+        await self._receipts.wait(number)
 
     def credit_wanted(self) -> None:
         """Credit is wanted: where no ack is on its way to bring it, ask."""
@@ -355,14 +348,6 @@ class Link(Outbox):
             return
         self._plane.statistics.lost_peer_lost += self.unacknowledged
         super().close(error)
-        for _, _, future in self._receipts:
-            if not future.done():
-                future.set_exception(_copy_of(error))
-        self._receipts.clear()
-        self._plane.fail_requests(self, error)
+        self._receipts.fail(error)
+        self._plane.requests.fail(self, error)
         self._transport.close()
-
-
-def _copy_of(error: NetworkError) -> NetworkError:
-    """Each waiter gets an exception of its own, so that tracebacks do not grow on a shared one."""
-    return PeerLost(*error.args) if isinstance(error, PeerLost) else type(error)(*error.args)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from zmesh.errors import NetworkError
 from zmesh.model import now_ms
 from zmesh.runtime.outbox import Outbox, Route
+from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.wire.limits import RECORD_OVERHEAD_BYTES
 
@@ -34,7 +34,7 @@ class LocalOutbox(Outbox):
         self._plane = plane
         self._dispatched = 1  # every record below this has been handed to its agent
         self._held_bytes = 0
-        self._receipts: list[asyncio.Future[None]] = []
+        self._receipts = WaitingReceipts(plane.loop)
 
     def flush(self) -> None:
         """A full outbox changes nothing here: the dispatch of the next loop turn takes it all."""
@@ -59,10 +59,7 @@ class LocalOutbox(Outbox):
             number += length
         self.refill(LOCAL_WINDOW_BYTES)  # nothing is pending now; what is held counts from here on
         self.update_credit(LOCAL_WINDOW_BYTES - self._held_bytes)
-        receipts, self._receipts = self._receipts, []
-        for receipt in receipts:
-            if not receipt.done():
-                receipt.set_result(None)
+        self._receipts.acknowledge(self._dispatched)
 
     def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
         """Any size is the same here."""
@@ -84,12 +81,11 @@ class LocalOutbox(Outbox):
 
     async def acknowledged(self, number: int) -> None:
         """Wait until it has."""
-        while number >= self._dispatched:
-            if self.closed is not None:
-                raise self.closed
-            receipt: asyncio.Future[None] = self._plane.loop.create_future()
-            self._receipts.append(receipt)
-            await receipt
+        if number < self._dispatched:
+            return
+        if self.closed is not None:
+            raise self.closed
+        await self._receipts.wait(number)
 
     def credit_wanted(self) -> None:
         """Nothing to ask: the dispatch that is scheduled, or the handlers that hold messages, will make room."""
@@ -103,7 +99,5 @@ class LocalOutbox(Outbox):
         """Deliver nothing more."""
         super().close(error)
         self._plane.statistics.lost_agent_closed += sum(len(run.payloads) for run in self.take_runs())
-        for receipt in self._receipts:
-            if not receipt.done():
-                receipt.set_exception(error)
-        self._plane.fail_requests(self, error)
+        self._receipts.fail(error)
+        self._plane.requests.fail(self, error)

@@ -45,12 +45,11 @@ class SocketMonitor:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], monitored: zmq.Socket[bytes], events: int) -> None:
         endpoint = f"inproc://zmesh.monitor.{next(_names)}"
         self._monitored = monitored
-        monitored.monitor(endpoint, events | zmq.EVENT_MONITOR_STOPPED)
+        monitored.monitor(endpoint, events)
         self.reader = context.socket(zmq.PAIR)
         self.reader.setsockopt(zmq.RCVHWM, 0)  # else a flood of strangers blocks libzmq's I/O thread
         self.reader.setsockopt(zmq.LINGER, 0)
         self.reader.connect(endpoint)
-        self.is_stopped = False
 
     def events(self) -> list[MonitorEvent]:
         """What has happened since the last call, in order."""
@@ -58,24 +57,18 @@ class SocketMonitor:
         while self.reader.poll(0):
             event, value = _HEADER.unpack(self.reader.recv())
             self.reader.recv()  # the endpoint, known already
-            if event == zmq.EVENT_MONITOR_STOPPED:
-                self.is_stopped = True
-            else:
-                found.append(MonitorEvent(event, value))
+            found.append(MonitorEvent(event, value))
         return found
 
     def close(self) -> None:
-        """End the monitor, then its reader. On the monitored socket's thread, before that is closed."""
-        self._monitored.disable_monitor()
-        self.reader.close()
+        """End the monitor, then its reader, whether the monitored socket is still open or not.
 
-    def close_reader(self, timeout_ms: int) -> bool:
-        """Close the reader of a socket that another thread closes; False if that has not happened in time."""
-        while not self.is_stopped and self.reader.poll(timeout_ms):
-            self.events()
-        if self.is_stopped:
-            self.reader.close()
-        return self.is_stopped
+        From any thread, as long as no other is just closing that socket: libzmq guards a socket's monitor by a lock of
+        its own, because its I/O threads write to it, so this is no use of the socket by two threads.
+        """
+        if not self._monitored.closed:
+            self._monitored.disable_monitor()
+        self.reader.close()
 
 
 def peer_address(descriptor: int) -> str:

@@ -91,7 +91,7 @@ class Outbox(Room):
         self.requests: Requests = {}
 
     def append(self, route: Route, payload: bytes) -> int:
-        """Add a record of at most ``INLINE_BYTES``; its number. The caller has seen a positive budget, or overdraws it."""
+        """Add a record of at most ``INLINE_BYTES``; its number. The caller has seen a positive budget, or overdraws."""
         payloads = route.payloads
         if payloads is None:
             payloads = self.open_run(route)

@@ -27,15 +27,14 @@ HANDSHAKE_MS = 3000
 BACKLOG = 1024
 KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 60, zmq.TCP_KEEPALIVE_INTVL: 10, zmq.TCP_KEEPALIVE_CNT: 3}
 
-_Options = Mapping[int, int]
+_Options = Mapping[zmq.SocketOption, int]
 
 
 @dataclass(frozen=True, slots=True)
 class BoundSockets:
     """Four listening sockets, and a monitor for each, in the order of ``ZAP_DOMAINS``.
 
-    ``introduction``, ``control`` and all monitors go to the ``ControlPlane``; whoever uses ``data`` and ``publish``
-    must close them before the control plane is stopped.
+    ``introduction``, ``control`` and all monitors go to the ``ControlPlane``, which closes them.
     """
 
     introduction: zmq.Socket[bytes]

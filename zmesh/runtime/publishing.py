@@ -1,8 +1,4 @@
-"""Broadcast and groups: the XPUB this node publishes on, and a SUB for every peer.
-
-A SUB of its own for each peer, because only then is the publisher of a frame known by its key: ZeroMQ gives a client no
-User-Id of the server it is connected to.
-"""
+"""Broadcast and groups: the XPUB this node publishes on, and what its peers publish."""
 
 from __future__ import annotations
 
@@ -25,87 +21,20 @@ from zmesh.core.broadcast import (
 )
 from zmesh.errors import NetworkError, ProtocolViolation
 from zmesh.runtime.data_plane import DataPlane
-from zmesh.runtime.dispatch import Batch
 from zmesh.runtime.link import Link, PeerAddress
+from zmesh.runtime.mailbox import Batch
 from zmesh.runtime.received import Origin, published_messages
 from zmesh.runtime.sockets import has_input
+from zmesh.runtime.subscription import PeerSubscription
 from zmesh.runtime.topic import BROADCAST_TOPIC, Heard, PublishedTopic, TopicFeed, topic_of
-from zmesh.runtime.transport import set_keepalive
 from zmesh.wire.data import TopicNote, TopicNoteKind, TopicRun, decode_topic_frame
-from zmesh.wire.limits import MAX_PART_BYTES, RECORD_OVERHEAD_BYTES
 
 __all__ = ["Publishing"]
 
 logger = logging.getLogger("zmesh.publish")
 
-FRAMES_PER_TURN: Final = 32
 SETTLE_S: Final = 0.002
 MAX_TOPICS_PER_PEER: Final = 10_000
-
-
-class PeerSubscription:
-    """The SUB connected to one peer's publish socket."""
-
-    def __init__(self, publishing: Publishing, node_id: str, incarnation: int, address: PeerAddress) -> None:
-        self.node_id = node_id
-        self.incarnation = incarnation
-        self.address = address
-        self.feeds: dict[bytes, TopicFeed] = {}
-        plane = publishing.plane
-        socket = plane.context.socket(zmq.SUB)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.RCVHWM, 0)  # the publisher's window bounds it
-        socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_PART_BYTES)
-        socket.setsockopt(zmq.RECONNECT_IVL, 100)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 3000)
-        socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, 3000)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, plane.keys[0])
-        socket.setsockopt(zmq.CURVE_SECRETKEY, plane.keys[1])
-        socket.setsockopt(zmq.CURVE_SERVERKEY, address.curve_public)
-        set_keepalive(socket)
-        self.socket = socket
-        self._fd = int(socket.getsockopt(zmq.FD))
-        self._publishing = publishing
-        self._loop = plane.loop
-        socket.connect(address.endpoint)
-        self._loop.add_reader(self._fd, self.read)
-        self._loop.call_soon(self.read)
-
-    def subscribe(self, topic: bytes) -> TopicFeed:
-        """Hear a topic of this peer."""
-        feed = self.feeds.get(topic)
-        if feed is None:
-            publishing = self._publishing
-            feed = TopicFeed(
-                self.node_id, self.incarnation, topic, publishing.plane.window_bytes, publishing.settle_later
-            )
-            self.feeds[topic] = feed
-            self.socket.setsockopt(zmq.SUBSCRIBE, topic)
-        return feed
-
-    def unsubscribe(self, topic: bytes) -> TopicFeed | None:
-        """Hear it no more."""
-        feed = self.feeds.pop(topic, None)
-        if feed is not None:
-            self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
-        return feed
-
-    def read(self) -> None:
-        """Take in what has come; called by the loop."""
-        socket = self.socket
-        for _ in range(FRAMES_PER_TURN):
-            if socket.closed or not has_input(socket):
-                return
-            self._publishing.receive_published(self, socket.recv(zmq.NOBLOCK))
-        self._loop.call_soon(self.read)
-
-    def close(self) -> None:
-        """Disconnect."""
-        if not self.socket.closed:
-            self._loop.remove_reader(self._fd)
-            self.socket.close(0)
 
 
 class Publishing:
@@ -150,7 +79,9 @@ class Publishing:
         if peer is not None and peer.incarnation == incarnation and peer.address == address:
             return
         self.disconnect(node_id)
-        peer = self._peers[node_id] = PeerSubscription(self, node_id, incarnation, address)
+        peer = self._peers[node_id] = PeerSubscription(
+            self.plane, node_id, incarnation, address, self.receive_published, self.settle_later
+        )
         for topic in (BROADCAST_TOPIC, *self._members):
             peer.subscribe(topic)
 
@@ -265,9 +196,10 @@ class Publishing:
         if link is not None:
             link.add_note(TopicNote(kind, feed.topic, feed.incarnation, position))
 
-    def deliver_published(self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int) -> None:
-        """Hand what this node published to its own agents."""
-        size = sum(len(payload) + RECORD_OVERHEAD_BYTES for run in runs for payload in run.payloads)
+    def deliver_published(
+        self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int, size: int
+    ) -> None:
+        """Hand what this node published, ``size`` bytes of frame, to its own agents."""
         held = self._deliver(topic, topic.topic, topic.origin, runs, first, timestamp, size)
         topic.delivered_locally(size - held)
 

@@ -16,7 +16,8 @@ class Room(ABC):
     """A budget of bytes that senders spend, refilled by flushes and by credit.
 
     ``budget`` is what may still be appended before the next flush: the credit left, or a frame, whichever is less. One
-    number for both keeps the hot path to one comparison. Where it is not positive a sender calls ``wait_for_room``, which
+    number for both keeps the hot path to one comparison. Where it is not positive a sender calls ``wait_for_room``,
+    which
     flushes, and waits if credit is what is missing. ``closed`` is why nothing more can be sent; the budget is 0 then.
     """
 

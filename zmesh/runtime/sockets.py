@@ -4,10 +4,45 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Final
 
 import zmq
 
-__all__ = ["cut_connection", "has_input"]
+__all__ = ["CurveKeys", "client_socket", "cut_connection", "endpoint_of", "has_input"]
+
+CurveKeys = tuple[bytes, bytes]  # public, secret: Z85
+CLIENT_OPTIONS: Final = {
+    zmq.LINGER: 0,
+    zmq.RCVHWM: 0,
+    zmq.IPV6: 1,
+    zmq.RECONNECT_IVL: 100,
+    zmq.RECONNECT_IVL_MAX: 3000,  # ms; ZeroMQ's default is to hammer at the first interval for ever
+    zmq.CONNECT_TIMEOUT: 3000,
+    zmq.HANDSHAKE_IVL: 3000,
+    zmq.TCP_KEEPALIVE: 1,  # a peer that vanished without a word is noticed within 90 s even if nothing is sent
+    zmq.TCP_KEEPALIVE_IDLE: 60,
+    zmq.TCP_KEEPALIVE_INTVL: 10,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+}
+
+
+def endpoint_of(host: str, port: int) -> str:
+    """``tcp://HOST:PORT``, an IPv6 host in brackets."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def client_socket(
+    context: zmq.Context[zmq.Socket[bytes]], kind: int, keys: CurveKeys, server_key: bytes, max_part_bytes: int
+) -> zmq.Socket[bytes]:
+    """A socket that will connect to the server that proves to hold ``server_key`` (Z85)."""
+    socket = context.socket(kind)
+    for option, value in CLIENT_OPTIONS.items():
+        socket.setsockopt(option, value)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_part_bytes)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys[0])
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys[1])
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
+    return socket
 
 
 def has_input(socket: zmq.Socket[bytes]) -> bool:

@@ -1,4 +1,4 @@
-"""One topic as this node publishes it, and one as it hears it from a peer: where ``zmesh.core.broadcast`` meets sockets."""
+"""One topic as this node publishes it, and one as it hears it from a peer: ``zmesh.core.broadcast`` meets sockets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Protocol
 from zmesh.core.broadcast import TopicPublisher, TopicSubscriber
 from zmesh.errors import NetworkError
 from zmesh.model import now_ms
+from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.runtime.room import Room
 from zmesh.wire.data import TopicFrame, TopicRun, encode
@@ -40,7 +41,9 @@ class PublishHost(Protocol):
     def send_published(self, data: bytes) -> None:
         """Send on the publish socket."""
 
-    def deliver_published(self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int) -> None:
+    def deliver_published(
+        self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int, size: int
+    ) -> None:
         """Hand to this node's own members of the topic; called from the loop, never from a sender's task."""
 
 
@@ -53,9 +56,9 @@ class PublishedTopic(Room):
         "_local",
         "_local_bytes",
         "_next",
-        "_window",
         "_receipts",
         "_runs",
+        "_window",
         "origin",
         "publisher",
         "receipt_prefix",
@@ -73,9 +76,9 @@ class PublishedTopic(Room):
         self._runs: list[TopicRun] = []
         self._next = 1
         self._flush_scheduled = False
-        self._local: list[tuple[list[TopicRun], int, int]] = []
+        self._local: list[tuple[list[TopicRun], int, int, int]] = []
         self._local_bytes = 0
-        self._receipts: list[tuple[int, asyncio.Future[None]]] = []
+        self._receipts = WaitingReceipts(host.loop)
 
     def append(self, from_agent: int, payload: bytes) -> int:
         """Add a message; its number."""
@@ -97,8 +100,8 @@ class PublishedTopic(Room):
         self._flush_scheduled = False
         self.flush()
         local, self._local = self._local, []
-        for runs, first, timestamp in local:
-            self._host.deliver_published(self, runs, first, timestamp)
+        for runs, first, timestamp, size in local:
+            self._host.deliver_published(self, runs, first, timestamp, size)
 
     def flush(self) -> None:
         """Send everything appended so far as one frame."""
@@ -110,7 +113,7 @@ class PublishedTopic(Room):
         data = self.topic + encode(TopicFrame(WIRE_VERSION, self._host.incarnation, first, timestamp, runs))
         self._host.send_published(data)
         self.publisher.published(monotonic(), self._next - first, data)
-        self._local.append((runs, first, timestamp))
+        self._local.append((runs, first, timestamp, len(data)))
         self._local_bytes += len(data)
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -131,11 +134,7 @@ class PublishedTopic(Room):
         """After subscribers or handlers got further: wake who waits."""
         if self.closed is not None:
             return
-        acked = self.publisher.acked
-        while self._receipts and self._receipts[0][0] < acked:
-            _, receipt = self._receipts.pop(0)
-            if not receipt.done():
-                receipt.set_result(None)
+        self._receipts.acknowledge(self.publisher.acked)
         self.update_credit(self._credit)
 
     @property
@@ -148,15 +147,11 @@ class PublishedTopic(Room):
 
     async def acknowledged(self, number: int) -> None:
         """Wait until they have."""
-        while not self.is_acknowledged(number):
-            if self.closed is not None:
-                raise self.closed
-            receipt: asyncio.Future[None] = self._host.loop.create_future()
-            self._receipts.append((number, receipt))
-            self._receipts.sort(key=lambda waiting: waiting[0])
-            if number >= self.publisher.next_record or not self.publisher.has_subscribers:
-                self._host.loop.call_soon(self.update_room)
-            await receipt
+        if self.is_acknowledged(number):
+            return
+        if self.closed is not None:
+            raise self.closed
+        await self._receipts.wait(number)
 
     def credit_wanted(self) -> None:
         """Subscribers tell their positions unasked, and are reminded by the publisher's timer."""
@@ -164,9 +159,7 @@ class PublishedTopic(Room):
     def close(self, error: NetworkError) -> None:
         """Publish nothing more."""
         super().close(error)
-        for _, receipt in self._receipts:
-            if not receipt.done():
-                receipt.set_exception(error)
+        self._receipts.fail(error)
 
 
 @dataclass(slots=True)

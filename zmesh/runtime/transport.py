@@ -9,14 +9,12 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from zmesh.runtime.sockets import has_input
+from zmesh.runtime.sockets import CurveKeys, client_socket, has_input
 from zmesh.wire.limits import MAX_PART_BYTES
 
-__all__ = ["CurveKeys", "DealerTransport", "endpoint_of"]
+__all__ = ["DealerTransport"]
 
 COPY_BELOW_BYTES: Final = 64 * 1024
-RECONNECT_MS: Final = 100
-RECONNECT_MAX_MS: Final = 3000
 WATCHED_EVENTS: Final = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -24,12 +22,6 @@ WATCHED_EVENTS: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_DISCONNECTED
 )
-CurveKeys = tuple[bytes, bytes]  # public, secret: Z85
-
-
-def endpoint_of(host: str, port: int) -> str:
-    """``tcp://HOST:PORT``, an IPv6 host in brackets."""
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 class DealerTransport:
@@ -63,21 +55,10 @@ class DealerTransport:
 
     def open(self, endpoint: str, server_key: bytes) -> None:
         """Start to connect; ZeroMQ goes on trying until ``close``."""
-        socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.SNDHWM, 0)  # credit bounds it
-        socket.setsockopt(zmq.RCVHWM, 0)
+        # No high-water marks: credit bounds what is sent. IMMEDIATE: nothing may queue for a process that is not there.
+        socket = client_socket(self._context, zmq.DEALER, self._keys, server_key, MAX_PART_BYTES)
+        socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_PART_BYTES)
-        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
-        socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, 3000)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys[0])
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys[1])
-        socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
-        set_keepalive(socket)
         self._monitor = socket.get_monitor_socket(WATCHED_EVENTS)
         self._monitor_fd = int(self._monitor.getsockopt(zmq.FD))
         self._loop.add_reader(self._monitor_fd, self._read_monitor)
@@ -124,11 +105,3 @@ class DealerTransport:
         elif self.is_connected or event != zmq.EVENT_DISCONNECTED:
             self.is_connected = False
             self._disconnected()
-
-
-def set_keepalive(socket: zmq.Socket[bytes]) -> None:
-    """TCP keep-alive, so that a peer that vanished without a word is noticed within 90 s even when nothing is sent."""
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 60)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 10)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)

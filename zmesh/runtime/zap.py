@@ -6,6 +6,7 @@ thread polls it. The User-Id that it gives is what every frame's sender is known
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -89,7 +90,7 @@ class ZapHandler:
         allowed: AllowList,
         incidents: IncidentLog,
         now_ms: Callable[[], int],
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._allowed = allowed
         self._incidents = incidents

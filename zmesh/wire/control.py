@@ -6,6 +6,7 @@ appends are skipped; anything else that differs from the specification is a ``Pr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -23,12 +24,13 @@ from zmesh.core.membership.messages import (
     RecordAnswer,
     RecordRequest,
 )
-from zmesh.errors import MessageTooLarge, ProtocolViolation
+from zmesh.errors import ConfigurationError, MessageTooLarge, ProtocolViolation
 
 __all__ = [
     "CONTROL_VERSION",
     "MAX_CONTROL_BYTES",
     "MAX_INTRODUCTION_BYTES",
+    "check_agents",
     "decode_control",
     "decode_introduction",
     "encode_control",
@@ -160,6 +162,7 @@ _WIRE_OF = {core: wire for wire, core in _PAIRS.items()}
 
 _VERSION_BYTE = bytes([CONTROL_VERSION])
 _control_decoder = msgspec.msgpack.Decoder(_Heartbeat | _RecordRequest | _RecordAnswer | _Contacts | _Goodbye)
+_agent_decoder = msgspec.msgpack.Decoder(_Agent)
 _introduction_decoder = msgspec.msgpack.Decoder(_Hello | _Welcome | _Rejection | _Enrol | _Enrolled)
 
 
@@ -185,6 +188,27 @@ def decode_introduction(data: bytes) -> IntroductionMessage:
     """The introduction message in a frame. Raises ``ProtocolViolation``, and nothing else."""
     message: IntroductionMessage = _decode(_introduction_decoder, data, MAX_INTRODUCTION_BYTES)
     return message
+
+
+def check_agents(agents: Iterable[AgentRecord], checked: dict[int, AgentRecord]) -> dict[int, AgentRecord]:
+    """Check that peers will accept these agents; those of ``checked`` need no second look. The checked ones, by id.
+
+    Raises ``ConfigurationError``.
+    """
+    accepted = {agent.agent_id: agent for agent in agents}
+    if len(accepted) > MAX_AGENTS:
+        raise ConfigurationError(f"{len(accepted)} agents on one node are too many: {MAX_AGENTS} at most")
+    for agent_id, agent in accepted.items():
+        if checked.get(agent_id) is not agent:
+            _check_agent(agent)
+    return accepted
+
+
+def _check_agent(agent: AgentRecord) -> None:
+    try:
+        _agent_decoder.decode(msgspec.msgpack.encode(_to_wire(agent)))
+    except (msgspec.MsgspecError, OverflowError, TypeError, UnicodeError) as error:
+        raise ConfigurationError(f"agent {agent.agent_id} cannot be described to peers: {error}") from None
 
 
 def _encode(message: object, limit: int) -> bytes:

@@ -1,19 +1,19 @@
 """Frames of the data plane (docs/spec/03-data-plane.md).
 
 A frame carries numbered records. Records that agree in everything but payload share a *run*, whose columns are lists:
-that is
-what makes a 64-byte message cost 66 bytes and some 35 ns to encode or decode.
+that is what makes a 64-byte message cost 66 bytes and some 35 ns to encode or decode.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from zmesh.errors import ProtocolViolation
-from zmesh.wire.limits import WIRE_VERSION
+from zmesh.wire.limits import MAX_NUMBER, MAX_TOPIC_BYTES, MAX_TTL_MS, WIRE_VERSION
 
 __all__ = [
     "FLAG_ACK_NOW",
@@ -38,6 +38,11 @@ FLAG_PROBE: Final = 1  # answer at once with what you have
 FLAG_REWIND: Final = 2  # records are missing: send again from ``ack``
 FLAG_ACK_NOW: Final = 4  # somebody waits for the ack of these records
 KNOWN_FLAGS: Final = FLAG_PROBE | FLAG_REWIND | FLAG_ACK_NOW
+
+_Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+_Timestamp = Annotated[int, Meta(ge=-MAX_NUMBER - 1, le=MAX_NUMBER)]
+_AgentId = Annotated[int, Meta(ge=0)]  # MessagePack ends at 64 bits by itself
+_Topic = Annotated[bytes, Meta(min_length=2, max_length=MAX_TOPIC_BYTES)]
 
 
 class Kind(enum.IntEnum):
@@ -64,48 +69,46 @@ class TopicNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One such note. ``incarnation`` is the publisher's."""
 
     kind: TopicNoteKind
-    topic: bytes
-    incarnation: int
-    position: int
+    topic: _Topic
+    incarnation: _Number
+    position: _Number
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
     """Consecutive records that agree in everything but their columns.
 
     ``payloads`` is empty, and ``part`` is ``(total_bytes, offset)``, for a record whose payload is the frame's
-    attachment.
-    ``ids`` and ``timestamps`` are given where the sender's user chose them; else they follow from the numbers and the
-    frame.
+    attachment; such a run is alone in its frame. ``ids`` and ``timestamps`` are given where the sender's user chose
+    them; else they follow from the numbers and the frame.
     """
 
     kind: Kind
-    to_agent: int
-    from_agent: int
-    message_type: int
-    priority: int
-    ttl_ms: int
+    to_agent: _AgentId
+    from_agent: _AgentId
+    message_type: Annotated[int, Meta(ge=0, le=5)]
+    priority: Annotated[int, Meta(ge=0, le=3)]
+    ttl_ms: Annotated[int, Meta(ge=0, le=MAX_TTL_MS)]
     payloads: list[bytes]
     correlations: list[int] | None = None
     ids: list[str] | None = None
-    timestamps: list[int] | None = None
-    part: tuple[int, int] | None = None
+    timestamps: list[_Timestamp] | None = None
+    part: tuple[_Number, _Number] | None = None
 
 
 class Frame(msgspec.Struct, array_like=True, gc=False):
     """One ZeroMQ message from a node to a peer.
 
     ``first`` is the number of the first record; 0 where the frame carries none; in a PROBE, which carries none, the
-    number
-    that the sender's next record will have.
+    number that the sender's next record will have.
     """
 
     version: int
-    sender_incarnation: int
-    receiver_incarnation: int
-    first: int
-    ack: int
-    limit: int
-    timestamp: int
+    sender_incarnation: _Number
+    receiver_incarnation: _Number
+    first: _Number
+    ack: _Number
+    limit: _Number
+    timestamp: _Timestamp
     flags: int
     runs: list[Run]
     notes: list[TopicNote] | None = None
@@ -115,7 +118,7 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
 class TopicRun(msgspec.Struct, array_like=True, gc=False):
     """Consecutive messages one agent published to a topic."""
 
-    from_agent: int
+    from_agent: _AgentId
     payloads: list[bytes]
 
 
@@ -123,10 +126,16 @@ class TopicFrame(msgspec.Struct, array_like=True, gc=False):
     """What follows the topic's prefix in a frame of the publish socket."""
 
     version: int
-    incarnation: int
-    first: int
-    timestamp: int
+    incarnation: _Number
+    first: Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+    timestamp: _Timestamp
     runs: list[TopicRun]
+
+
+class _Versioned(msgspec.Struct, array_like=True):
+    """What frames of all versions have in common."""
+
+    version: int
 
 
 class _Failure(msgspec.Struct, array_like=True):
@@ -137,6 +146,7 @@ class _Failure(msgspec.Struct, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 _frame_decoder = msgspec.msgpack.Decoder(Frame)
 _topic_decoder = msgspec.msgpack.Decoder(TopicFrame)
+_version_decoder = msgspec.msgpack.Decoder(_Versioned)
 _failure_decoder = msgspec.msgpack.Decoder(_Failure)
 
 
@@ -149,32 +159,41 @@ def decode_frame(data: bytes | memoryview) -> Frame:
     """Decode and check a frame's own consistency. Raises ``ProtocolViolation``; nothing else escapes."""
     try:
         frame = _frame_decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
-        raise ProtocolViolation("malformed_frame", str(error)) from None
-    if frame.version != WIRE_VERSION:
-        raise ProtocolViolation("wrong_version", f"frame of version {frame.version}, this node speaks {WIRE_VERSION}")
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _undecodable(data, error) from None
+    _check_version(frame.version)
     if frame.flags & ~KNOWN_FLAGS:
         raise ProtocolViolation("malformed_frame", f"unknown flags {frame.flags:#x}")
     if bool(frame.runs) == bool(frame.flags & FLAG_PROBE or not frame.first):
         raise ProtocolViolation("malformed_frame", "records without a number, or a number without records")
-    if frame.first < 0 or frame.ack < 0 or frame.limit < 0 or frame.sender_incarnation < 0:
-        raise ProtocolViolation("malformed_frame", "negative number in the header")
     for run in frame.runs:
-        _check_run(run)
+        _check_run(run, len(frame.runs))
     return frame
 
 
-def _check_run(run: Run) -> None:
+def _undecodable(data: bytes | memoryview, error: Exception) -> ProtocolViolation:
+    """Why: another version may have another layout, and is to be called that."""
+    try:
+        _check_version(_version_decoder.decode(data).version)
+    except ProtocolViolation as violation:
+        return violation
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return ProtocolViolation("malformed_frame", str(error))
+    return ProtocolViolation("malformed_frame", str(error))
+
+
+def _check_version(version: int) -> None:
+    if version != WIRE_VERSION:
+        raise ProtocolViolation("wrong_version", f"frame of version {version}, this node speaks {WIRE_VERSION}")
+
+
+def _check_run(run: Run, runs: int) -> None:
     count = len(run.payloads)
     if run.part is not None:
-        _check_part(run)
+        _check_part(run, runs)
         count = 1
     elif count == 0:
         raise ProtocolViolation("malformed_frame", "empty run")
-    if not 0 <= run.message_type <= 5 or not 0 <= run.priority <= 3 or run.ttl_ms < 0:
-        raise ProtocolViolation("malformed_frame", "message type, priority or ttl out of range")
-    if run.to_agent < 0 or run.from_agent < 0:
-        raise ProtocolViolation("malformed_frame", "negative agent id")
     if (run.correlations is not None) != (run.kind >= Kind.REPLY):
         raise ProtocolViolation("malformed_frame", "correlations belong to replies, and only to them")
     for column in (run.correlations, run.ids, run.timestamps):
@@ -182,22 +201,24 @@ def _check_run(run: Run) -> None:
             raise ProtocolViolation("malformed_frame", "columns of unequal length")
 
 
-def _check_part(run: Run) -> None:
+def _check_part(run: Run, runs: int) -> None:
     total, offset = run.part or (0, 0)
-    if run.payloads or total <= 0 or not 0 <= offset < total:
+    if run.payloads or offset >= total:
         raise ProtocolViolation("malformed_frame", "attachment outside of its message")
+    if runs > 1:
+        # Each of them would be given the attachment: a frame could so multiply itself.
+        raise ProtocolViolation("malformed_frame", "an attachment's run shares its frame")
 
 
 def decode_topic_frame(data: bytes | memoryview) -> TopicFrame:
     """Decode what follows the prefix on the publish socket. Raises ``ProtocolViolation``."""
     try:
         frame = _topic_decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
-        raise ProtocolViolation("malformed_frame", str(error)) from None
-    if frame.version != WIRE_VERSION:
-        raise ProtocolViolation("wrong_version", f"topic frame of version {frame.version}")
-    if frame.first < 1 or frame.incarnation < 0 or not frame.runs or not all(run.payloads for run in frame.runs):
-        raise ProtocolViolation("malformed_frame", "topic frame without number or messages")
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _undecodable(data, error) from None
+    _check_version(frame.version)
+    if not frame.runs or not all(run.payloads for run in frame.runs):
+        raise ProtocolViolation("malformed_frame", "topic frame without messages")
     return frame
 
 
@@ -210,6 +231,6 @@ def decode_failure(payload: bytes) -> tuple[str, str]:
     """The ``(error_type, error_text)`` of a FAILURE record. Raises ``ProtocolViolation``."""
     try:
         failure = _failure_decoder.decode(payload)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolViolation("malformed_frame", f"failure record: {error}") from None
     return failure.error_type, failure.error_text

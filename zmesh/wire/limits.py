@@ -10,7 +10,10 @@ __all__ = [
     "GROUP_NAME_BYTES",
     "INITIAL_CREDIT_BYTES",
     "INLINE_BYTES",
+    "MAX_NUMBER",
     "MAX_PART_BYTES",
+    "MAX_TOPIC_BYTES",
+    "MAX_TTL_MS",
     "RECORD_OVERHEAD_BYTES",
     "WIRE_VERSION",
 ]
@@ -19,14 +22,28 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
 WIRE_VERSION: Final = 1
-FRAME_BYTES: Final = 64 * KIB  # a frame is flushed at this size: 800 small messages, under 1 ms of the receiver's loop
-INLINE_BYTES: Final = (
-    64 * KIB
-)  # a payload up to this size is copied into its frame; above, a part of its own is cheaper
-ATTACHMENT_BYTES: Final = MIB  # a longer payload is cut into chunks of this size, so that others get a turn
-MAX_PART_BYTES: Final = (
-    MIB + 256 * KIB
-)  # ZMQ_MAXMSGSIZE: a chunk, or a frame that its last payload overfilled, and slack
-INITIAL_CREDIT_BYTES: Final = MIB  # what a sender may send before it has heard of any grant
-RECORD_OVERHEAD_BYTES: Final = 16  # a payload's header and a correlation: so that a frame holds 4,096 records at most
+
+# A frame is flushed at this size: 800 small messages, under 1 ms of the receiver's loop.
+FRAME_BYTES: Final = 64 * KIB
+
+# A payload up to this size is copied into its frame; above, a part of its own is cheaper.
+INLINE_BYTES: Final = 64 * KIB
+
+# A longer payload is cut into chunks of this size, so that others get a turn.
+ATTACHMENT_BYTES: Final = MIB
+
+# ZMQ_MAXMSGSIZE: a chunk, or a frame that its last payload overfilled, and slack.
+MAX_PART_BYTES: Final = MIB + 256 * KIB
+
+# What a sender may send before it has heard of any grant.
+INITIAL_CREDIT_BYTES: Final = MIB
+
+# A payload's header and a correlation: so that a frame holds 4,096 records at most.
+RECORD_OVERHEAD_BYTES: Final = 16
+
 GROUP_NAME_BYTES: Final = 200
+MAX_TOPIC_BYTES: Final = GROUP_NAME_BYTES + 2  # "g", the name, NUL
+
+# Record numbers, byte offsets, incarnations: signed 64-bit, so that sums of two never leave what MessagePack can say.
+MAX_NUMBER: Final = (1 << 63) - 1
+MAX_TTL_MS: Final = (1 << 32) - 1  # 49 days

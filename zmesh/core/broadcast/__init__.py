@@ -1,8 +1,7 @@
 """Broadcast on one topic from one publisher to its subscribers, over links that may lose (docs/spec/05-broadcast.md).
 
 PUB/SUB drops without a word, so frames are numbered per (publisher incarnation, topic); subscribers say how far they
-are,
-the publisher holds frames until the slowest has them, and gaps are filled over the data plane.
+are, the publisher holds frames until the slowest has them, and gaps are filled over the data plane.
 """
 
 from zmesh.core.broadcast.publisher import (

@@ -1,9 +1,8 @@
 """The publishing half: one topic of one publisher.
 
 A frame is held until every subscriber has said that it has it. A subscriber that makes no progress for
-``LAG_LIMIT_S`` seconds loses
-its say, so that one stopped process cannot stop the mesh; what it then misses beyond the held frames it will count as
-lost.
+``LAG_LIMIT_S`` seconds loses its say, so that one stopped process cannot stop the mesh; what it then misses beyond the
+held frames it will count as lost. It is still told where the topic stands, so that it can count, and come back.
 """
 
 from __future__ import annotations
@@ -101,11 +100,13 @@ class TopicPublisher:
 
     def published(self, now: float, count: int, data: bytes) -> None:
         """``count`` records have left as one frame."""
-        if self._subscribers:
-            if not self._held:
-                for subscriber in self._subscribers.values():
-                    subscriber.progress_at = max(subscriber.progress_at, now)
-                    subscriber.tail_at = now + subscriber.tail_wait_s
+        is_waited_for = False
+        for subscriber in self._subscribers.values():
+            is_waited_for |= not subscriber.lagging
+            if subscriber.position == self.next_record:  # it had everything: its time to answer starts now
+                subscriber.progress_at = now
+                subscriber.tail_at = now + TAIL_WAIT_S
+        if is_waited_for:
             self._held.append(_Held(self.next_record, count, data))
             self.held_bytes += len(data)
         self.next_record += count
@@ -147,12 +148,12 @@ class TopicPublisher:
         """Remind those who are behind; give up on those who stay behind."""
         effects: list[PublisherEffect] = []
         for node_id, subscriber in self._subscribers.items():
-            if subscriber.position >= self.next_record or subscriber.lagging:
+            if subscriber.position >= self.next_record:
                 continue
-            if now - subscriber.progress_at > LAG_LIMIT_S:
+            if not subscriber.lagging and now >= subscriber.progress_at + LAG_LIMIT_S:
                 subscriber.lagging = True
                 effects.append(SubscriberLagging(node_id))
-            elif now >= subscriber.tail_at:
+            if now >= subscriber.tail_at:
                 subscriber.tail_wait_s = min(subscriber.tail_wait_s * 2, TAIL_WAIT_MAX_S)
                 subscriber.tail_at = now + subscriber.tail_wait_s
                 effects.append(TellSubscriber(node_id, Note.TAIL, self.next_record))
@@ -162,8 +163,9 @@ class TopicPublisher:
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` has something to do."""
-        waiting = [s for s in self._subscribers.values() if s.position < self.next_record and not s.lagging]
-        return min((min(s.tail_at, s.progress_at + LAG_LIMIT_S) for s in waiting), default=None)
+        waiting = [s for s in self._subscribers.values() if s.position < self.next_record]
+        lag_ends = (s.progress_at + LAG_LIMIT_S for s in waiting if not s.lagging)
+        return min((*(s.tail_at for s in waiting), *lag_ends), default=None)
 
     def _release(self) -> None:
         acked, held = self.acked, self._held

@@ -11,7 +11,7 @@ GAP_WAIT_S: Final = 0.05  # the data plane may overtake the publish socket: a ga
 REPAIR_WAIT_S: Final = 0.5  # between two requests for the same repair
 POSITION_DELAY_S: Final = 0.002
 POSITION_SHARE: Final = 16  # at a sixteenth of the window the position is told at once
-MAX_PARKED_FRAMES: Final = 128  # received behind a gap; more are dropped and asked for again
+MAX_PARKED_FRAMES: Final = 128  # received behind a gap, a window in all; more are dropped and asked for again
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ class TopicSubscriber(Generic[T]):
         "_known_end",
         "_owed_bytes",
         "_parked",
+        "_parked_bytes",
         "_position_at",
         "_repair_at",
         "_window",
@@ -60,7 +61,8 @@ class TopicSubscriber(Generic[T]):
         self.expected: int | None = None  # the next record; None until the publisher or its first frame has told
         self.held_bytes = 0  # delivered, and not yet let go of by handlers
         self._known_end = 0  # the publisher has published everything below this
-        self._parked: dict[int, tuple[int, int, T]] = {}
+        self._parked: dict[int, tuple[int, int, T]] = {}  # all behind ``expected``
+        self._parked_bytes = 0
         self._repair_at: float | None = None
         self._position_at: float | None = None
         self._owed_bytes = 0
@@ -71,8 +73,7 @@ class TopicSubscriber(Generic[T]):
             self.expected = first
         self._known_end = max(self._known_end, first + count)
         if first > self.expected:
-            if len(self._parked) < MAX_PARKED_FRAMES:
-                self._parked[first] = (count, size, frame)
+            self._park(first, count, size, frame)
             self._watch_gap(now)
             return []
         if first < self.expected:
@@ -91,12 +92,13 @@ class TopicSubscriber(Generic[T]):
         self._position_at = now
 
     def receive_gone(self, now: float, position: int) -> list[SubscriberEffect[T]]:
-        """Nothing below ``position`` can be had any more."""
-        if self.expected is None or position <= self.expected:
-            return []
-        effects: list[SubscriberEffect[T]] = [Lost(position - self.expected)]
-        self._advance(now, position, 0)
-        self._unpark(now, effects)
+        """Nothing below ``position`` can be had any more; what is parked here is not lost."""
+        effects: list[SubscriberEffect[T]] = []
+        while self.expected is not None and self.expected < position:
+            hole_end = min(position, *self._parked) if self._parked else position
+            effects.append(Lost(hole_end - self.expected))
+            self._advance(now, hole_end, 0)
+            self._unpark(now, effects)
         return effects
 
     def released(self, now: float, size: int) -> None:
@@ -136,15 +138,19 @@ class TopicSubscriber(Generic[T]):
         elif self._position_at is None:
             self._position_at = now + POSITION_DELAY_S
 
+    def _park(self, first: int, count: int, size: int, frame: T) -> None:
+        has_room = len(self._parked) < MAX_PARKED_FRAMES and self._parked_bytes + size <= self._window
+        if has_room and first not in self._parked:
+            self._parked[first] = (count, size, frame)
+            self._parked_bytes += size
+
     def _unpark(self, now: float, effects: list[SubscriberEffect[T]]) -> None:
-        while self.expected in self._parked:
-            first = self.expected
+        while self._parked and (first := min(self._parked)) <= (self.expected or 0):
             count, size, frame = self._parked.pop(first)
-            effects.append(Deliver(frame))
-            self._advance(now, first + count, size)
-        if self.expected is not None:
-            for first in [first for first in self._parked if first < self.expected]:
-                del self._parked[first]
+            self._parked_bytes -= size
+            if first == self.expected:  # else it overlaps another, which no honest publisher does
+                effects.append(Deliver(frame))
+                self._advance(now, first + count, size)
         self._watch_gap(now)
 
     def _watch_gap(self, now: float) -> None:

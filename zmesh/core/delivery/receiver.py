@@ -1,8 +1,7 @@
 """The receiving half of a session: what to admit, what to acknowledge and when, and how much credit to grant.
 
 Credit is granted for what handlers have taken, not for what has arrived: so a handler that stops makes its senders
-wait,
-and the most this node can be made to hold for a peer is the window.
+wait, and the most this node can be made to hold for a peer is the window.
 """
 
 from __future__ import annotations

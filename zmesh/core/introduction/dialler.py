@@ -50,6 +50,7 @@ class _Target:
     failures: int = 0
     reason: str = NO_ANSWER
     answered_by: str = ""
+    has_answered: bool = False
 
 
 class Dialler:
@@ -182,6 +183,7 @@ class Dialler:
     def _finish(self, target: _Target, answered_by: str) -> None:
         self._close(target)
         target.answered_by = answered_by
+        target.has_answered = True
         target.failures = 0
         if not target.is_persistent:
             del self._targets[target.key]
@@ -205,7 +207,8 @@ class Dialler:
             del self._targets[target.key]
         else:
             self._retry_later(target)
-            self._effects.append(SeedUnanswered(*target.key, target.reason))
+            if not target.has_answered:
+                self._effects.append(SeedUnanswered(*target.key, target.reason))
 
     def _retry_later(self, target: _Target) -> None:
         doubled = self._interval_s * 2.0 ** min(max(target.failures - 1, 0), MAX_DOUBLINGS)

@@ -1,36 +1,23 @@
-"""Hands messages to agents.
-
-A handler starts at once, in the callback that read the message, and runs until its first real wait; only then does it
-become a
-task. A handler that does not wait so costs one coroutine instead of a task (110 ns against 2 us), and messages of one
-sender
-are started in order. While it runs eagerly the handler must find itself inside a task all the same
-(``asyncio.timeout`` asks
-for the current one), so a *spare* task, made beforehand, is declared current; it is the one that carries on if the
-handler waits.
-``asyncio`` documents ``_enter_task`` and ``_leave_task`` for such executors ("Extending asyncio").
-"""
+"""An agent's messages on this node: to its handler, or to whoever iterates over the agent."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
-import types
-from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from zmesh.model import AgentMessage
 from zmesh.runtime.counters import Statistics
+from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.outbox import Outbox, Route, answer_route
 from zmesh.runtime.received import ReceivedMessage
 from zmesh.wire.data import Kind, encode_failure
 
-__all__ = ["Batch", "Dispatcher", "Handler", "Keeper", "Mailbox"]
+__all__ = ["Batch", "Handler", "Keeper", "Mailbox"]
 
 logger = logging.getLogger("zmesh.handlers")
 
@@ -71,101 +58,16 @@ class Batch:
         self.turn = 0  # grows when a handler waits and the rest of the batch goes on without it
 
 
-class SpareTask:
-    """A real task that waits to take over a coroutine somebody else has started."""
-
-    __slots__ = ("_coroutine", "_handoff", "_yielded", "context", "task")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._handoff: asyncio.Future[None] = loop.create_future()
-        self._coroutine: Coroutine[Any, Any, None] | None = None
-        self._yielded: object = None
-        self.context = contextvars.copy_context()
-        self.task = loop.create_task(self._carry_on(), context=self.context)
-
-    def take_over(self, coroutine: Coroutine[Any, Any, None], yielded: object) -> None:
-        """Continue ``coroutine``, which has just yielded ``yielded`` to whoever stepped it."""
-        self._coroutine, self._yielded = coroutine, yielded
-        if not self._handoff.done():
-            self._handoff.set_result(None)
-
-    async def _carry_on(self) -> None:
-        try:
-            await self._handoff
-        except asyncio.CancelledError as error:
-            if self._coroutine is None:
-                raise
-            # The handler cancelled its own task while it ran eagerly: it is told at its first wait, as in any task.
-            self._yielded = self._coroutine.throw(error)
-        if self._coroutine is not None:
-            await _continuation(self._coroutine, self._yielded)
-
-
-@types.coroutine
-def _continuation(coroutine: Coroutine[Any, Any, None], yielded: object) -> Generator[object, object, None]:
-    """Drive a coroutine that has been started elsewhere and has yielded ``yielded``."""
-    while True:
-        try:
-            sent = yield yielded
-        except GeneratorExit:
-            coroutine.close()
-            raise
-        except BaseException as error:  # whatever the task throws in goes to the coroutine, as ``yield from`` would
-            try:
-                yielded = coroutine.throw(error)
-            except StopIteration:
-                return
-        else:
-            try:
-                yielded = coroutine.send(sent)
-            except StopIteration:
-                return
-
-
-class Dispatcher:
-    """Starts handlers for all mailboxes of a node."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Statistics) -> None:
-        self._loop = loop
-        self._spare: SpareTask | None = None
-        self._running: set[asyncio.Task[None]] = set()
-        self.call_soon = loop.call_soon
-        self.statistics = statistics
-
-    def step(self, coroutine: Coroutine[Any, Any, None]) -> bool:
-        """Run a coroutine to its end, or to its first wait; whether it ended. In the latter case a task goes on with it."""
-        spare = self._spare
-        if spare is None or spare.task.done():
-            spare = self._spare = SpareTask(self._loop)
-        _enter_task(self._loop, spare.task)
-        try:
-            yielded = spare.context.run(coroutine.send, None)
-        except StopIteration:
-            return True
-        finally:
-            _leave_task(self._loop, spare.task)
-        self._spare = None
-        self._running.add(spare.task)
-        spare.task.add_done_callback(self._running.discard)
-        spare.take_over(coroutine, yielded)
-        return False
-
-    async def close(self) -> None:
-        """Cancel handlers that still wait."""
-        tasks = [*self._running, *([self._spare.task] if self._spare is not None else [])]
-        self._spare = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 class Mailbox:
     """One agent's messages: to its handler, or to whoever iterates over the agent."""
 
-    def __init__(self, agent_id: int, handler: Handler | None, dispatcher: Dispatcher, concurrency: int) -> None:
+    def __init__(
+        self, agent_id: int, handler: Handler | None, starter: EagerStarter, statistics: Statistics, concurrency: int
+    ) -> None:
         self.agent_id = agent_id
         self._handler = handler
-        self._dispatcher = dispatcher
+        self._starter = starter
+        self._statistics = statistics
         self._concurrency = concurrency
         self._waiting = 0  # handlers that have not returned and go on as tasks
         self._backlog: deque[Batch] = deque()
@@ -176,7 +78,7 @@ class Mailbox:
 
     def deliver(self, batch: Batch) -> int:
         """Take a batch; how many of its messages are still in hand, to be released one by one later."""
-        self._dispatcher.statistics.messages_delivered += batch.left
+        self._statistics.messages_delivered += batch.left
         if self._handler is None or self._backlog or self._waiting >= self._concurrency:
             self._backlog.append(batch)
             self._wake_reader()
@@ -186,7 +88,7 @@ class Mailbox:
     def _start(self, batch: Batch) -> int:
         """Start handlers for a batch; how many of its messages are still in hand."""
         in_hand = 0
-        while not self._dispatcher.step(self._run(batch)):
+        while not self._starter.step(self._run(batch)):
             batch.turn += 1
             in_hand += 1
             self._waiting += 1
@@ -207,7 +109,7 @@ class Mailbox:
                 result = handler(message)
                 if always_awaitable or (result is not None and inspect.isawaitable(result)):
                     result = await result  # type: ignore[misc]  # awaitable, as just seen
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # whatever a handler raises is its own, and is told
                 self._failed(batch, message, error)
             except asyncio.CancelledError as error:
                 self._cancelled(batch, message, error, turn)
@@ -222,14 +124,14 @@ class Mailbox:
         """A handler that had waited has returned: its credit goes back, and a queued message may start."""
         self._waiting -= 1
         batch.keeper.release(batch.share)
-        self._dispatcher.call_soon(self._start_backlog)
+        self._starter.call_soon(self._start_backlog)
 
     def _start_backlog(self) -> None:
         while self._backlog and self._waiting < self._concurrency and not self.closed and self._handler is not None:
             batch = self._backlog.popleft()
             before, in_hand = batch.left, 0
             if batch.deadline is not None and monotonic() > batch.deadline:
-                self._dispatcher.statistics.lost_expired += before
+                self._statistics.lost_expired += before
             else:
                 in_hand = self._start(batch)
             batch.keeper.release((before - in_hand) * batch.share)
@@ -264,7 +166,7 @@ class Mailbox:
             outbox.append_reply(self._reply_route(outbox, message.from_agent, Kind.FAILURE), message._number, payload)
 
     def _failed(self, batch: Batch, message: ReceivedMessage, error: BaseException) -> None:
-        self._dispatcher.statistics.handlers_failed += 1
+        self._statistics.handlers_failed += 1
         if batch.answers_to is not None:
             logger.info("agent %d: the handler of a request raised %r; its requester is told", self.agent_id, error)
             self._answer_failure(batch.answers_to, message, error)
@@ -306,7 +208,7 @@ class Mailbox:
             batch.left -= 1
             batch.keeper.release(batch.share)
             if batch.deadline is not None and monotonic() > batch.deadline:
-                self._dispatcher.statistics.lost_expired += 1
+                self._statistics.lost_expired += 1
                 continue
             return message
         return None
@@ -323,7 +225,7 @@ class Mailbox:
         self.closed = True
         for batch in self._backlog:
             left = _length_left(batch)
-            self._dispatcher.statistics.lost_agent_closed += left
+            self._statistics.lost_agent_closed += left
             batch.keeper.release(left * batch.share)
         self._backlog.clear()
         while self._readers:
@@ -339,5 +241,7 @@ def _length_left(batch: Batch) -> int:
     return len(rest)
 
 
-def _is_coroutine_function(handler: object) -> bool:
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))
+def _is_coroutine_function(handler: Handler | None) -> bool:
+    if handler is None:
+        return False
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)

@@ -1,0 +1,73 @@
+"""What comes to this node's ports without being a node of the mesh: counted, and told of once, by what it did."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import zmq
+
+from zmesh.runtime.control_notices import IncidentLog
+from zmesh.runtime.monitor import MonitorEvent, SocketMonitor, peer_address
+
+__all__ = ["ListenerWatch"]
+
+_FAILURES = {
+    int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): ("refused_mechanism", "it speaks ZeroMQ, but not CURVE"),
+    int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC): ("refused_key", "it expects another key here: a node of another mesh?"),
+}
+_MALFORMED = ("malformed_handshake", "it does not speak ZeroMQ")
+_SILENT = ("silent_connection", "it connected and said nothing")
+
+
+class ListenerWatch:
+    """Reads the monitor of one bound socket."""
+
+    def __init__(
+        self, monitor: SocketMonitor, port: int, incidents: IncidentLog, on_closed: Callable[[int], None]
+    ) -> None:
+        """``on_closed`` gets the file descriptor of every connection that ends."""
+        self._monitor = monitor
+        self._port = port
+        self._incidents = incidents
+        self._on_closed = on_closed
+        self._addresses: dict[int, str] = {}  # of the open connections, by file descriptor
+        self._unproven: set[int] = set()  # those of which no handshake has been heard
+        self._failure: MonitorEvent | None = None
+
+    def handle(self) -> None:
+        """Take note of what has happened."""
+        for event in self._monitor.events():
+            if event.event == zmq.EVENT_ACCEPTED:
+                self._addresses[event.value] = peer_address(event.value)
+                self._unproven.add(event.value)
+            elif event.event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                # libzmq does not say whose. With several under way, none is accused later of what it may not have done.
+                self._unproven.clear()
+            elif event.is_handshake_failure:
+                self._failure = event  # its connection is closed next, and that event says which it was
+            elif event.event == zmq.EVENT_DISCONNECTED:
+                self._close(event.value)
+
+    def _close(self, descriptor: int) -> None:
+        failure, self._failure = self._failure, None
+        address = self._addresses.pop(descriptor, "")
+        is_unproven = descriptor in self._unproven
+        self._unproven.discard(descriptor)
+        if failure is not None:
+            self._explain(failure, address)
+        elif is_unproven:
+            self._report(*_MALFORMED, address)
+        self._on_closed(descriptor)
+
+    def _explain(self, failure: MonitorEvent, address: str) -> None:
+        if failure.event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            self._report(*_FAILURES.get(failure.value, _MALFORMED), address)
+        elif failure.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and failure.value == errno.EAGAIN:
+            self._report(*_SILENT, address)
+        # Refusals by ZAP were counted where they were decided. A client that hangs up in mid-handshake is no fault: so
+        # end all but the first of the connections that are tried at once.
+
+    def _report(self, kind: str, what: str, address: str) -> None:
+        source = address or f"port {self._port}"
+        self._incidents.report(kind, source, f"a connection from {source} to port {self._port} was refused: {what}")

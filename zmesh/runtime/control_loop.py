@@ -1,0 +1,196 @@
+"""What runs on the control thread: members, meetings, ZAP and the watch over the ports, on one poll."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import zmq
+
+from zmesh.config import Timings
+from zmesh.core.membership.messages import AgentRecord, NodeRecord
+from zmesh.model import now_ms
+from zmesh.runtime.control_links import Links
+from zmesh.runtime.control_listeners import ListenerWatch
+from zmesh.runtime.control_meetings import Meetings
+from zmesh.runtime.control_members import Members
+from zmesh.runtime.control_notices import ControlNotice, IncidentLog
+from zmesh.runtime.control_reactor import Reactor
+from zmesh.runtime.introduction import IntroductionServer
+from zmesh.runtime.ports import BoundSockets
+from zmesh.runtime.zap import AllowList, ZapHandler
+from zmesh.security import Authority, Identity, Verifier
+
+__all__ = ["ControlLoop", "Trust"]
+
+logger = logging.getLogger("zmesh.control")
+
+REVIEW_INTERVAL_S: Final = 1.0  # strangers and connections that do not come up are looked at this often
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who this node is, and by whose word it knows others."""
+
+    identity: Identity
+    verifier: Verifier
+    authority: Authority | None  # where the mesh was founded on this machine
+
+
+class ControlLoop:
+    """Owns the control thread's sockets. Everything but ``call`` and the counters is for that thread alone."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        trust: Trust,
+        timings: Timings,
+        bound: BoundSockets,
+        record: NodeRecord,
+        zap: ZapHandler,
+        allowed: AllowList,
+        incidents: IncidentLog,
+        notify: Callable[[ControlNotice], None],
+        seed: int,
+    ) -> None:
+        self._bound = bound
+        self._zap = zap
+        self._incidents = incidents
+        self._reactor = Reactor()
+        chance = random.Random(seed)
+        self.links = Links(context, trust.identity, self._reactor, time.monotonic, self.disconnected)
+        self.members = Members(
+            record=record,
+            timings=timings,
+            chance=chance,
+            router=bound.control,
+            links=self.links,
+            verifier=trust.verifier,
+            allowed=allowed,
+            incidents=incidents,
+            clock=time.monotonic,
+            notify=notify,
+        )
+        self.meetings = Meetings(
+            context=context,
+            identity=trust.identity,
+            verifier=trust.verifier,
+            timings=timings,
+            chance=chance,
+            reactor=self._reactor,
+            members=self.members,
+            allowed=allowed,
+            incidents=incidents,
+            clock=time.monotonic,
+        )
+        self.members.connect(self.meetings.meet, self.meetings.lost)
+        self.server = IntroductionServer(
+            bound.introduction,
+            trust.identity,
+            trust.verifier,
+            trust.authority,
+            incidents,
+            now_ms,
+            self.meetings.admit,
+        )
+        self._review_at = 0.0
+        self._is_running = True
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until ``stop``."""
+        self._watch_sockets()
+        while self._is_running:
+            self._guarded(self._handle_timeouts)
+            for action in self._reactor.wait(self._patience_s()):
+                self._guarded(action)
+        self._close()
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Run ``action`` on the control thread. Safe from any thread."""
+        self._reactor.call(action)
+
+    def stop(self, goodbye: bool) -> None:
+        """Leave, telling the others if ``goodbye``; ``run`` returns afterwards."""
+        if goodbye:
+            self.members.leave()
+        self.links.close_all(flush=goodbye)
+        self._is_running = False
+
+    def update_record(
+        self,
+        agents: tuple[AgentRecord, ...] | None = None,
+        hosts: tuple[str, ...] | None = None,
+        maintenance: bool | None = None,
+    ) -> None:
+        """Change what is given in this node's own record."""
+        old = self.members.record
+        self.members.update_record(
+            replace(
+                old,
+                version=old.version + 1,
+                agents=old.agents if agents is None else agents,
+                hosts=old.hosts if hosts is None else hosts,
+                maintenance=old.maintenance if maintenance is None else maintenance,
+            )
+        )
+
+    def dial(self, addresses: Iterable[tuple[str, int]], persistent: bool) -> None:
+        """Meet whoever answers there."""
+        for host, port in addresses:
+            self.meetings.dial(host, port, persistent=persistent)
+
+    def disconnected(self, node_id: str) -> None:
+        """A connection with that node broke."""
+        self.members.disconnected(node_id)
+
+    def _watch_sockets(self) -> None:
+        self._reactor.watch(self._zap.socket, self._zap.handle)
+        self._reactor.watch(self._bound.introduction, self.server.handle)
+        self._reactor.watch(self._bound.control, self.members.handle_frames)
+        closed = (_ignore, self.members.connection_closed, _ignore, _ignore)
+        for number, monitor in enumerate(self._bound.monitors):
+            watch = ListenerWatch(monitor, self._bound.base_port + number, self._incidents, closed[number])
+            self._reactor.watch(monitor.reader, watch.handle)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """One task that fails must not end the heartbeats of a node."""
+        try:
+            action()
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            if self._incidents.report(
+                "internal_error", what, f"a task of the control plane failed, which is our bug: {what}"
+            ):
+                logger.exception("the control plane goes on after an error that should be reported to us")
+
+    def _patience_s(self) -> float:
+        deadlines = (self.members.next_deadline(), self.meetings.next_deadline(), self._review_at)
+        return max(0.0, min(at for at in deadlines if at is not None) - time.monotonic())
+
+    def _handle_timeouts(self) -> None:
+        for machine in (self.members, self.meetings):
+            due = machine.next_deadline()
+            if (due is None and machine is self.members) or (due is not None and due <= time.monotonic()):
+                machine.handle_timeout()
+        if self._review_at <= time.monotonic():
+            self._review_at = time.monotonic() + REVIEW_INTERVAL_S
+            self._zap.review()
+            self.links.review()
+
+    def _close(self) -> None:
+        self.meetings.close()
+        for monitor in self._bound.monitors:
+            monitor.close()
+        for bound in (self._bound.introduction, self._bound.control, self._zap.socket):
+            bound.close(linger=0)
+        self._reactor.close()
+
+
+def _ignore(_descriptor: int) -> None:
+    """A connection to one of the other ports says nothing about its node's life."""

@@ -1,0 +1,240 @@
+"""Drives the membership machine over the control sockets: one ROUTER that receives, one DEALER for each member."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import zmq
+
+from zmesh.config import Timings
+from zmesh.core.membership.machine import Membership
+from zmesh.core.membership.member import MembershipTimings, contact_of
+from zmesh.core.membership.messages import (
+    Contact,
+    Contacts,
+    ControlMessage,
+    Forget,
+    Introduce,
+    MemberEvent,
+    MemberEventKind,
+    MembershipEffect,
+    NodeRecord,
+    Notify,
+    RecordAnswer,
+    Report,
+    SendControl,
+)
+from zmesh.errors import MessageTooLarge, ProtocolViolation
+from zmesh.model import now_ms
+from zmesh.runtime.control_links import Links, Route
+from zmesh.runtime.control_notices import IncidentLog, PeerNotice
+from zmesh.runtime.zap import Admitted, AllowList
+from zmesh.security import CertificateRefused, VerifiedCertificate, Verifier
+from zmesh.wire.control import decode_control, encode_control
+
+__all__ = ["Members"]
+
+FRAMES_PER_TURN = 1000  # then timers get their turn, however much comes in
+
+
+class Members:
+    """The members of the mesh, and what is said to and by them. Used on the control thread alone."""
+
+    def __init__(
+        self,
+        *,
+        record: NodeRecord,
+        timings: Timings,
+        chance: random.Random,
+        router: zmq.Socket[bytes],
+        links: Links,
+        verifier: Verifier,
+        allowed: AllowList,
+        incidents: IncidentLog,
+        clock: Callable[[], float],
+        notify: Callable[[PeerNotice], None],
+    ) -> None:
+        self.record = record
+        self._machine = Membership(record, membership_timings(timings), chance)
+        self._router = router
+        self._links = links
+        self._verifier = verifier
+        self._allowed = allowed
+        self._incidents = incidents
+        self._clock = clock
+        self._notify = notify
+        self._meet: Callable[[Contact], None] = lambda contact: None
+        self._lost: Callable[[str], None] = lambda node_id: None
+        self._nodes_of: dict[int, str] = {}  # by the file descriptor of the connection they send over
+        self._encoded: tuple[int, bytes] = (0, b"")  # this node's record, by version
+        self.heard_ms: dict[str, int] = {}  # wall clock; read from other threads
+        self.received = 0
+
+    def connect(self, meet: Callable[[Contact], None], lost: Callable[[str], None]) -> None:
+        """Say who dials a contact, and who wants to know of members that die or leave."""
+        self._meet, self._lost = meet, lost
+
+    @property
+    def own_contact(self) -> Contact:
+        """How others may dial this node."""
+        return contact_of(self.record)
+
+    def refuses(self, contact: Contact) -> str:
+        """See ``Membership.refuses``."""
+        return self._machine.refuses(contact)
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` is due, by the clock given."""
+        return self._machine.next_deadline()
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def handle_timeout(self) -> None:
+        """Do what has fallen due."""
+        self._do(self._machine.handle_timeout(self._clock()))
+
+    def handle_frames(self) -> None:
+        """Take in what members have sent."""
+        for _ in range(FRAMES_PER_TURN):
+            if not self._router.poll(0):
+                return
+            self._take(self._router.recv_multipart(copy=False))
+
+    def greeted(self, contact: Contact) -> None:
+        """A verified hello came from this node."""
+        self._do(self._machine.receive(self._clock(), contact.node_id, Contacts((contact,))))
+
+    def introduced(self, verified: VerifiedCertificate, certificate: bytes, contact: Contact, route: Route) -> None:
+        """The node was met at ``route``."""
+        self._allowed.admit(verified, certificate)
+        self._links.set_route(contact.node_id, route)
+        first = replace(contact, hosts=(route.host, *contact.hosts))
+        self._do(self._machine.introduced(self._clock(), first))
+
+    def introduction_failed(self, node_id: str) -> None:
+        """The node could not be met."""
+        self._do(self._machine.introduction_failed(self._clock(), node_id))
+
+    def disconnected(self, node_id: str) -> None:
+        """A connection with the node closed."""
+        self._do(self._machine.disconnected(self._clock(), node_id))
+
+    def connection_closed(self, descriptor: int) -> None:
+        """An incoming control connection closed."""
+        node_id = self._nodes_of.pop(descriptor, None)
+        if node_id is not None:
+            self.disconnected(node_id)
+
+    def update_record(self, record: NodeRecord) -> None:
+        """This node says something new of itself."""
+        self.record = record
+        self._do(self._machine.update_record(self._clock(), record))
+
+    def leave(self) -> None:
+        """Say goodbye."""
+        self._do(self._machine.leave(self._clock()))
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def _take(self, frames: list[zmq.Frame]) -> None:
+        payload = frames[-1]
+        sender = str(payload.get("User-Id"))
+        admitted = self._allowed.by_name(sender)
+        if admitted is None:
+            reason = f"{sender} went unheard for too long and must introduce itself again"
+            self._incidents.report("unknown_sender", sender, reason)
+        elif admitted.not_after_ms < now_ms():
+            reason = f"the certificate of {sender} has expired: start it again to renew it"
+            self._incidents.report("expired_certificate", sender, reason)
+        else:
+            self._take_from(admitted, frames)
+
+    def _take_from(self, admitted: Admitted, frames: list[zmq.Frame]) -> None:
+        sender = admitted.node_id
+        self.received += 1
+        self.heard_ms[sender] = now_ms()
+        self._nodes_of[int(frames[-1].get(zmq.SRCFD))] = sender
+        try:
+            if len(frames) != 2:
+                raise ProtocolViolation("malformed_frame", f"{len(frames) - 1} parts instead of one")
+            message = decode_control(frames[1].bytes)
+            if isinstance(message, RecordAnswer):
+                self._check_certificate(admitted, message.record)
+        except ProtocolViolation as violation:
+            self._incidents.report(violation.reason, sender, f"a control frame from {sender} was dropped: {violation}")
+            return
+        self._do(self._machine.receive(self._clock(), sender, message))
+
+    def _check_certificate(self, admitted: Admitted, record: NodeRecord) -> None:
+        """A renewed certificate counts from when its node shows it."""
+        if record.certificate == admitted.certificate:
+            return
+        try:
+            verified = self._verifier.verify(record.certificate, now_ms(), admitted.curve_public)
+        except CertificateRefused as refusal:
+            raise ProtocolViolation("refused_certificate", str(refusal)) from None
+        if verified.name != admitted.node_id:
+            raise ProtocolViolation("refused_certificate", f"it is for {verified.name}")
+        self._allowed.admit(verified, record.certificate)
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    def _do(self, effects: list[MembershipEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendControl(node_id, message):
+                    self._send(node_id, message)
+                case Introduce(contact):
+                    self._meet(contact)
+                case Notify(event):
+                    self._tell(event)
+                case Report(kind, source, reason):
+                    self._incidents.report(kind, source, reason)
+                case Forget(node_id):
+                    self._links.forget(node_id)
+                    self._allowed.forget(node_id)
+                    self.heard_ms.pop(node_id, None)
+
+    def _send(self, node_id: str, message: ControlMessage) -> None:
+        try:
+            frame = self._encode(message)
+        except MessageTooLarge as error:
+            self._incidents.report("record_too_large", node_id, f"peers cannot be told of this node's agents: {error}")
+            return
+        self._links.send(node_id, type(message).__name__, frame)
+
+    def _encode(self, message: ControlMessage) -> bytes:
+        if not isinstance(message, RecordAnswer):
+            return encode_control(message)
+        if self._encoded[0] != message.record.version:
+            self._encoded = (message.record.version, encode_control(message))
+        return self._encoded[1]
+
+    def _tell(self, event: MemberEvent) -> None:
+        node_id = event.record.node_id
+        route = self._links.route_of(node_id)
+        admitted = self._allowed.by_name(node_id)
+        notice = PeerNotice(
+            event=event,
+            host=route.host if route is not None else "",
+            curve_public=route.curve_public if route is not None else b"",
+            fingerprint=admitted.fingerprint if admitted is not None else "",
+        )
+        if event.kind in (MemberEventKind.DIED, MemberEventKind.LEFT):
+            self._links.close(node_id)
+            self._lost(node_id)
+        self._notify(notice)
+
+
+def membership_timings(timings: Timings) -> MembershipTimings:
+    """The part of the configuration that the machine wants."""
+    return MembershipTimings(
+        heartbeat_interval_s=timings.heartbeat_interval_s,
+        suspect_after_s=timings.suspect_after_s,
+        dead_after_s=timings.dead_after_s,
+        forget_after_s=timings.forget_after_s,
+        redial_interval_s=timings.redial_interval_s,
+        redial_interval_max_s=timings.redial_interval_max_s,
+    )

@@ -1,0 +1,95 @@
+"""Requests that wait for their answer, and their deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+from zmesh.core.delivery import DeadlineWheel
+from zmesh.errors import HandlerFailed, NetworkError, ProtocolViolation, RequestTimeout, UnknownAgent
+from zmesh.model import AgentMessage
+from zmesh.runtime.counters import Statistics
+from zmesh.runtime.outbox import Outbox, PendingRequest, Route
+from zmesh.runtime.received import ReceivedMessage, received_messages
+from zmesh.wire.data import Kind, Run, decode_failure
+
+__all__ = ["UNKNOWN_AGENT", "Requests", "no_answer"]
+
+UNKNOWN_AGENT: Final = "UnknownAgent"  # the error type of a FAILURE from a node that does not have the agent
+
+
+class Requests:
+    """All requests of a node. Each waits in its outbox, by number, and in a slot of the wheel, by deadline."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Statistics) -> None:
+        self._loop = loop
+        self._statistics = statistics
+        self._wheel: DeadlineWheel[asyncio.Future[AgentMessage], PendingRequest] = DeadlineWheel()
+
+    async def answer_to(self, route: Route, number: int, timeout_s: float) -> AgentMessage:
+        """Wait for the answer to the request numbered ``number``.
+
+        Raises ``RequestTimeout``, ``HandlerFailed``, ``UnknownAgent`` or ``PeerLost``.
+        """
+        outbox = route.outbox
+        future: asyncio.Future[AgentMessage] = self._loop.create_future()
+        slot = self._wheel.slot(monotonic() + timeout_s)
+        slot[future] = PendingRequest(outbox, number, route.to_agent, timeout_s)
+        outbox.requests[number] = (future, slot)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            outbox.requests.pop(number, None)
+            slot.pop(future, None)
+            raise
+
+    def fail(self, outbox: Outbox, error: NetworkError) -> None:
+        """No answer will come from there any more."""
+        requests, outbox.requests = outbox.requests, {}
+        for future, slot in requests.values():
+            slot.pop(future, None)
+            if not future.done():
+                future.set_exception(type(error)(*error.args))
+
+    def expire(self, now: float) -> None:
+        """End the requests whose deadline has passed."""
+        for future, pending in self._wheel.expired(now):
+            pending.outbox.requests.pop(pending.number, None)
+            if not future.done():
+                self._statistics.requests_timed_out += 1
+                future.set_exception(no_answer(pending.to_agent, pending.timeout_s))
+
+    def deliver(self, outbox: Outbox, run: Run, first: int, timestamp: int) -> None:
+        """Hand a run of answers to whoever waits for them."""
+        requests = outbox.requests
+        failed = run.kind is Kind.FAILURE
+        replies = received_messages(run, first, timestamp, outbox.origin)
+        for correlation, reply in zip(run.correlations or (), replies, strict=True):
+            pending = requests.pop(correlation, None)
+            if pending is None:
+                self._statistics.late_replies += 1
+                continue
+            future, slot = pending
+            slot.pop(future, None)
+            if future.done():
+                self._statistics.late_replies += 1
+            elif failed:
+                future.set_exception(_failure(reply))
+            else:
+                future.set_result(reply)
+
+
+def no_answer(agent_id: int, timeout_s: float) -> RequestTimeout:
+    """What a requester gets when its deadline passes."""
+    return RequestTimeout(f"agent {agent_id} did not answer within {timeout_s:g} s")
+
+
+def _failure(reply: ReceivedMessage) -> NetworkError:
+    try:
+        error_type, error_text = decode_failure(reply.payload)
+    except ProtocolViolation as violation:
+        return violation
+    if error_type == UNKNOWN_AGENT:
+        return UnknownAgent(error_text)
+    return HandlerFailed(error_type, error_text, reply.from_agent)
