@@ -187,11 +187,12 @@ async def talk(alpha: Node, beta: Node, gamma: Node) -> None:
     say("beta", f"zmesh> send {alpha.agent_id} hello from beta   (acknowledged)")
     say("alpha", f"heard {heard['payload']!r} from agent {heard['from_agent']} on {heard['from_node']}")
 
-    started = time.perf_counter()
-    answer = await gamma.type(f"request {beta.agent_id} how are you")
-    took_ms = (time.perf_counter() - started) * 1000
-    say("gamma", f"zmesh> request {beta.agent_id} how are you")
-    say("gamma", f"got the answer {answer['payload']!r} from {answer['from_node']}, {took_ms:.1f} ms after typing")
+    for text in ("how are you", "and now that we are connected"):
+        started = time.perf_counter()
+        answer = await gamma.type(f"request {beta.agent_id} {text}")
+        took_ms = (time.perf_counter() - started) * 1000
+        say("gamma", f"zmesh> request {beta.agent_id} {text}")
+        say("gamma", f"got the answer {answer['payload']!r} from {answer['from_node']}, {took_ms:.1f} ms after typing")
 
     for node in (beta, gamma):
         await node.type("join lab")

@@ -50,7 +50,7 @@ def run_receiver() -> None:
 
 
 if __name__ == "__main__":
-    receiver = multiprocessing.get_context("spawn").Process(target=run_receiver)
+    receiver = multiprocessing.get_context("spawn").Process(target=run_receiver, daemon=True)
     receiver.start()
     zmesh.run(send())
     receiver.join()

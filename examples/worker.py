@@ -7,6 +7,7 @@ python examples/worker.py ask "how many words are these"
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 
@@ -42,7 +43,8 @@ async def ask(text: str) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["work"]:
-            zmesh.run(work())
+            with contextlib.suppress(KeyboardInterrupt):
+                zmesh.run(work())
         case ["ask", text]:
             zmesh.run(ask(text))
         case _:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 __all__ = [
     "RUN_S",
@@ -36,6 +36,7 @@ __all__ = [
     "loop_names",
     "play_role",
     "run_on_loop",
+    "run_script",
 ]
 
 STALL_S = 15.0  # no message for this long: the rest is counted as lost and the run ends
@@ -150,7 +151,10 @@ class Process:
     def tell(self) -> None:
         """Let a side that waits go on."""
         assert self._child.stdin is not None
-        self._child.stdin.write(b"go\n")
+        try:
+            self._child.stdin.write(b"go\n")
+        except BrokenPipeError:
+            raise SideFailed(f"{self._role} ended early with exit code {self._child.wait()}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -183,6 +187,14 @@ class Stopwatch:
         thread_cpu_ns = time.thread_time_ns() - self._thread_started_ns
         percent = 100.0 * cpu_ns / (time.monotonic_ns() - self.started_ns)
         return {"cpu_percent": percent, "cpu_ns": cpu_ns, "thread_cpu_ns": thread_cpu_ns}
+
+
+def run_script(main: Callable[[list[str]], int]) -> NoReturn:
+    """Run a benchmark script and end the process. A side that failed has printed why, so here a sentence is enough."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SideFailed as error:
+        sys.exit(f"{sys.argv[0]}: {error}")
 
 
 def play_role(argv: list[str], roles: Mapping[str, Role]) -> bool:

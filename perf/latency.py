@@ -9,7 +9,6 @@ deadline, and the goal is set against it; ``window`` only counts answers, which 
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from functools import partial
 
 import _baseline_requests
 import _mesh
-from _harness import RUN_S, Job, Process, Values, loop_names, play_role
+from _harness import RUN_S, Job, Process, Values, loop_names, play_role, run_script
 from _report import Contender, Goal, Measured, Results, benchmark_parser, run_interleaved
 
 PAYLOAD_BYTES = 64
@@ -99,4 +98,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_script(main)

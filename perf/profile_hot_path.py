@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import _mesh
 import zmq
-from _harness import Job, loop_names, play_role, run_on_loop
+from _harness import Job, loop_names, play_role, run_on_loop, run_script
 from throughput import ONE_WAY, run_one_way
 
 from zmesh.agent import Agent
@@ -57,7 +56,7 @@ class _Outbox(Outbox):
         self.take_runs()
         self.refill(WINDOW_BYTES)
 
-    def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
+    def answer_large(self, route: Route, payload: bytes, correlation: int) -> None:
         raise NotImplementedError("only small messages are profiled")
 
     def is_acknowledged(self, number: int) -> bool:
@@ -66,7 +65,7 @@ class _Outbox(Outbox):
     async def acknowledged(self, number: int) -> None:
         return None
 
-    async def send_large(self, route: Route, payload: bytes) -> int:
+    async def send_large(self, route: Route, payload: bytes, label: tuple[str, int] | None = None) -> int:
         raise NotImplementedError("only small messages are profiled")
 
     def credit_wanted(self) -> None:
@@ -269,4 +268,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_script(main)

@@ -8,7 +8,6 @@ the first send to the last message handled; ``messages_per_second_receiver`` cou
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from functools import partial
 
 import _baselines
 import _mesh
-from _harness import RUN_S, Job, Process, Values, loop_names, play_role
+from _harness import RUN_S, Job, Process, Values, loop_names, play_role, run_script
 from _report import Contender, Goal, Measured, Results, benchmark_parser, run_interleaved
 
 
@@ -147,4 +146,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_script(main)

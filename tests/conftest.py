@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import uvloop
 import zmq
+from zmq.utils import garbage
 
 pytest_plugins = ["tests.namespaces"]
 
@@ -53,8 +54,10 @@ def _remember_abandoned_tasks() -> None:
 
 
 def _open_what_a_process_opens_once() -> None:
-    """libuv makes one pipe per process with its first loop, for signals, and keeps it."""
+    """libuv makes a pipe for its first loop, and pyzmq a thread for the first message sent without a copy."""
     uvloop.new_event_loop().close()
+    garbage.gc.start()
+    assert garbage.gc._push_socket is not None  # made by being asked for
 
 
 _open_what_a_process_opens_once()

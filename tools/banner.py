@@ -15,9 +15,10 @@ LABEL_WIDTH = 14
 
 def banner(info: NetworkInfo, agents: Sequence[Agent], join: str | None) -> Report:
     """The banner. ``join`` is a fresh join string, or None where this machine holds no authority."""
+    origin = ", founded on this machine" if info.has_authority else ""
     lines = [
         *_item("node", [f"{info.node_id}  (key {info.fingerprint})"]),
-        *_item("mesh", [f"{info.mesh}  (id {info.mesh_id})"]),
+        *_item("mesh", [f"{info.mesh}  (id {info.mesh_id}{origin})"]),
         *_item("addresses", info.addresses),
         *_item("discovery", [f"{way}: {state}" for way, state in info.discovery.items()]),
         *_item("agents", [f"{agent.agent_id}  {', '.join(agent.capabilities)}" for agent in agents]),

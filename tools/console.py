@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
@@ -18,7 +19,7 @@ from zmesh.model import now_ms
 from zmesh.tools.lineeditor import LineEditor
 from zmesh.tools.reports import Report, clean
 
-__all__ = ["Console", "logging_to"]
+__all__ = ["Console", "ConsoleLogHandler", "logging_to"]
 
 NARROW_COLUMNS = 80  # when the terminal does not say how wide it is
 
@@ -39,7 +40,8 @@ class Console:
         if self.as_json:
             self._write(json.dumps({"event": report.event, "time_ms": now_ms(), **report.fields}) + "\n")
         elif report.lines:
-            self.lines(report.lines)
+            now = time.strftime("%H:%M:%S  ") if report.timed else ""
+            self.lines([now + line for line in report.lines])
 
     def lines(self, lines: Sequence[str]) -> None:
         """Write plain lines, escaping what could move a terminal's cursor."""
@@ -78,7 +80,7 @@ class Console:
             return NARROW_COLUMNS
 
 
-class _ConsoleLogHandler(logging.Handler):
+class ConsoleLogHandler(logging.Handler):
     """Writes log records through the console, so that they do not land in the middle of the row being typed."""
 
     def __init__(self, console: Console) -> None:
@@ -93,8 +95,11 @@ class _ConsoleLogHandler(logging.Handler):
 @contextlib.contextmanager
 def logging_to(console: Console, level: str) -> Iterator[None]:
     """Log to standard error; where that is the console's terminal, through the console."""
-    handler = _ConsoleLogHandler(console) if sys.stderr.isatty() and sys.stdout.isatty() else logging.StreamHandler()
+    handler = ConsoleLogHandler(console) if sys.stderr.isatty() and sys.stdout.isatty() else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setLevel(
+        level.upper()
+    )  # the root's level does not bind a library that sets its own logger's, as zeroconf does
     root = logging.getLogger()
     before = root.level
     root.addHandler(handler)

@@ -65,7 +65,7 @@ def parse_destination(word: str) -> int | Capability:
 def help_lines() -> list[str]:
     """One line for each command."""
     usages = {f"{name} {needs.value}".strip(): text for name, (needs, text) in _COMMANDS.items()}
-    return [f"{usage:<16}{text}" for usage, text in usages.items()]
+    return [f"{usage:<18}{text}" for usage, text in usages.items()]
 
 
 def _with_arguments(name: str, rest: str) -> Command:

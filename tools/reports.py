@@ -32,11 +32,15 @@ SHOWN_CHARACTERS = 400  # of a payload on one line: a few terminal rows
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One event: its fixed name, the lines a person reads (none: only ``--json`` shows it), the JSON fields."""
+    """One event: its fixed name, the lines a person reads (none: only ``--json`` shows it), the JSON fields.
+
+    ``timed`` puts the time of day before the lines: for what happens by itself, not for answers to what was just typed.
+    """
 
     event: str
     lines: Sequence[str] = ()
     fields: Mapping[str, object] = field(default_factory=dict)
+    timed: bool = False
 
 
 def clean(text: str) -> str:
@@ -87,7 +91,7 @@ def registry_report(event: RegistryEvent) -> Report | None:
         fields["agent"] = msgspec.to_builtins(event.agent)
     if event.reason:
         fields["reason"] = event.reason
-    return Report(event.kind.name.lower(), _registry_lines(event), fields)
+    return Report(event.kind.name.lower(), _registry_lines(event), fields, timed=True)
 
 
 def message_report(message: AgentMessage) -> Report:
@@ -102,7 +106,7 @@ def message_report(message: AgentMessage) -> Report:
         "message_id": message.message_id,
         **payload_fields(message.payload),
     }
-    return Report("message", [f"{_kind(message)} from {sender}: {payload_text(message.payload)}"], fields)
+    return Report("message", [f"{_kind(message)} from {sender}: {payload_text(message.payload)}"], fields, timed=True)
 
 
 def incident_report(incident: Incident) -> Report:
@@ -110,7 +114,7 @@ def incident_report(incident: Incident) -> Report:
     times = f" ({incident.count} times)" if incident.count > 1 else ""
     fields = {"kind": incident.kind, "reason": incident.reason, "source": incident.source, "count": incident.count}
     text = f"! {incident.kind.replace('_', ' ')} from {incident.source or 'this node'}: {incident.reason}{times}"
-    return Report("incident", [text], fields)
+    return Report("incident", [text], fields, timed=True)
 
 
 def _registry_lines(event: RegistryEvent) -> list[str]:

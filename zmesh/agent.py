@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from zmesh.errors import NotJoined
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType
 from zmesh.receipt import Receipt
 from zmesh.wire.limits import INLINE_BYTES, RECORD_OVERHEAD_BYTES
@@ -60,9 +59,9 @@ class Agent:
         route = self._routes.get(to)
         if route is None or priority is not _NORMAL or ttl_ms or message_type is not _COMMAND:
             return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
-        outbox, size = route.outbox, len(payload)
+        outbox = route.outbox
         budget = outbox.budget
-        if budget <= 0 or size > INLINE_BYTES or type(payload) is not bytes:
+        if budget <= 0 or type(payload) is not bytes or (size := len(payload)) > INLINE_BYTES:
             return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
         payloads = route.payloads
         if payloads is None:
@@ -119,11 +118,9 @@ class Agent:
         return message
 
     async def close(self) -> None:
-        """Take the agent off the mesh; what waits in its queue is dropped and counted."""
-        try:
+        """Take the agent off the mesh; what waits in its queue is dropped and counted. A second call does nothing."""
+        if not self._mailbox.closed:
             await self._messenger.unregister(self.agent_id)
-        except NotJoined:
-            return
 
     def forget_routes(self) -> None:
         """The mesh has changed: resolve destinations anew."""

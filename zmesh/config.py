@@ -5,6 +5,7 @@ Timings come from a preset (``local``, ``lan``, ``wan``); a value given explicit
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -113,8 +114,8 @@ class NetworkConfig:
             raise ConfigurationError(f"window_bytes={self.window_bytes} must lie between 64 KiB and 1 GiB")
         if not 1 <= self.max_message_bytes <= 1024 * MIB:
             raise ConfigurationError(f"max_message_bytes={self.max_message_bytes} must lie between 1 and 1 GiB")
-        if self.request_timeout_s <= 0:
-            raise ConfigurationError(f"request_timeout_s={self.request_timeout_s} must be positive")
+        if not 0 < self.request_timeout_s < math.inf:
+            raise ConfigurationError(f"request_timeout_s={self.request_timeout_s} must be positive and finite")
         if self.handler_concurrency < 1:
             raise ConfigurationError(f"handler_concurrency={self.handler_concurrency} must be at least 1")
         timings = self.effective_timings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from zmesh.config import Timings
 from zmesh.core.membership.messages import MemberEventKind, NodeRecord
@@ -17,6 +18,8 @@ from zmesh.runtime.publishing import Publishing
 from zmesh.runtime.sockets import endpoint_of
 
 __all__ = ["Coordinator"]
+
+PARTING_GRACE_S: Final = 0.5
 
 logger = logging.getLogger("zmesh.coordinator")
 
@@ -70,8 +73,7 @@ class Coordinator:
         if event.kind is MemberEventKind.DIED:
             self._plan_farewell(record)
         elif event.kind is MemberEventKind.LEFT:
-            self._part(record.node_id, f"node {record.node_id} has left the mesh")
-            self._plan_forgetting(record.node_id)
+            self._plan_parting(record.node_id)
         elif event.kind is not MemberEventKind.SUSPECTED:
             self._cancel_farewell(record.node_id)
         self._messenger.forget_routes()
@@ -92,6 +94,12 @@ class Coordinator:
         window_s = self._timings.resume_window_s
         reason = f"node {record.node_id} has been silent for {window_s:g} s"
         self._farewells[record.node_id] = self._loop.call_later(window_s, self._give_up, record.node_id, reason)
+
+    def _plan_parting(self, node_id: str) -> None:
+        """It said goodbye on the control plane; its last acknowledgements may still be on their way on the data plane."""
+        self._cancel_farewell(node_id)
+        reason = f"node {node_id} has left the mesh"
+        self._farewells[node_id] = self._loop.call_later(PARTING_GRACE_S, self._give_up, node_id, reason)
 
     def _give_up(self, node_id: str, reason: str) -> None:
         self._part(node_id, reason)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from zmesh.agent import Agent
+from zmesh.arguments import check_agent, check_terms, checked_group, checked_label
 from zmesh.core.membership.messages import AgentRecord
 from zmesh.errors import (
     AgentExists,
-    ConfigurationError,
     MessageTooLarge,
     NetworkError,
     PeerLost,
@@ -28,7 +29,7 @@ from zmesh.runtime.outbox import Outbox, Route
 from zmesh.runtime.publishing import Publishing
 from zmesh.runtime.requests import no_answer
 from zmesh.wire.data import Kind
-from zmesh.wire.limits import ATTACHMENT_BYTES, GROUP_NAME_BYTES, INLINE_BYTES
+from zmesh.wire.limits import ATTACHMENT_BYTES, INLINE_BYTES
 
 __all__ = ["Messenger"]
 
@@ -67,7 +68,7 @@ class Messenger:
         self, agent_id: int, capabilities: Sequence[str], handler: Handler | None, metadata: Mapping[str, str] | None
     ) -> Agent:
         """Make an agent of this node. Raises ``AgentExists``, ``UsageError``."""
-        _check_agent(agent_id, capabilities, metadata)
+        check_agent(agent_id, capabilities, metadata)
         if agent_id in self._agents:
             raise AgentExists(f"agent {agent_id} is registered on this node already")
         if len(self._agents) >= MAX_AGENTS:
@@ -135,8 +136,8 @@ class Messenger:
         """See ``Agent.request``."""
         if timeout_s is None:
             timeout_s = self._request_timeout_s
-        elif not timeout_s > 0:
-            raise UsageError(f"timeout_s={timeout_s} must be positive: nothing waits for ever")
+        elif not 0 < timeout_s < math.inf:
+            raise UsageError(f"timeout_s={timeout_s} must be positive and finite: nothing waits for ever")
         key = (to, priority)
         route = agent.request_routes.get(key)
         if route is None or route.outbox.closed is not None:
@@ -144,7 +145,7 @@ class Messenger:
             if isinstance(to, int):
                 agent.request_routes[key] = route
         outbox = route.outbox
-        if outbox.budget <= 0 or len(payload) > INLINE_BYTES or type(payload) is not bytes:
+        if outbox.budget <= 0 or type(payload) is not bytes or len(payload) > INLINE_BYTES:
             return await self._request_slowly(route, self._checked(payload), timeout_s)
         return await self._plane.requests.answer_to(route, outbox.append(route, payload), timeout_s)
 
@@ -167,17 +168,20 @@ class Messenger:
         route = self._route(
             message.from_agent, message.to_agent, Kind.MESSAGE, message.message_type, message.priority, message.ttl
         )
+        label = checked_label(message)
         if len(data) > INLINE_BYTES:
-            return Receipt(route.outbox, await route.outbox.send_large(route, data))
-        await route.outbox.wait_for_room(len(data))
-        number = route.outbox.append_described(route, data, message.message_id, message.timestamp)
+            number = await route.outbox.send_large(route, data, label)
+        else:
+            await route.outbox.wait_for_room(len(data))
+            number = route.outbox.append_labelled(route, data, label)
         return Receipt(route.outbox, number, message.message_id)
 
     def reply(self, agent: Agent, message: AgentMessage, payload: bytes) -> None:
         """See ``Agent.reply``."""
+        data = self._checked(payload)
         mailbox = self._plane.mailboxes.get(agent.agent_id)
-        if message.message_type is not MessageType.QUERY or mailbox is None or not mailbox.reply(message, payload):
-            raise UsageError(f"{message!r} is not a request that agent {agent.agent_id} has received")
+        if mailbox is None or not mailbox.reply(message, data):
+            raise UsageError(f"{message!r:.200} is not a request that agent {agent.agent_id} has read and not answered")
 
     async def _append(self, route: Route, payload: bytes) -> int:
         outbox = route.outbox
@@ -195,10 +199,13 @@ class Messenger:
         priority: MessagePriority,
         ttl_ms: int,
     ) -> Route:
+        check_terms(from_agent, message_type, priority, ttl_ms)
         agent_id = self._registry.choose(to) if isinstance(to, Capability) else to
         return Route(self._outbox_to(agent_id), kind, agent_id, from_agent, int(message_type), int(priority), ttl_ms)
 
     def _outbox_to(self, agent_id: int) -> Outbox:
+        if not is_agent_id(agent_id):  # 9.0 and True would be found among integers, and no receiver would take them
+            raise UnknownAgent(f"an agent is an integer from 0 to 2**64 - 1 or a Capability, unlike {agent_id!r:.100}")
         if agent_id in self._agents:
             return self._local
         node_id = self._registry.home_of(agent_id)
@@ -228,14 +235,14 @@ class Messenger:
             raise MessageTooLarge(
                 f"{len(payload)} bytes: a published message holds at most {ATTACHMENT_BYTES}; send larger ones"
             )
-        topic = self._publishing.topic(None if group is None else _checked_group(group))
+        topic = self._publishing.topic(None if group is None else checked_group(group))
         if topic.budget <= 0:
             await topic.wait_for_room(len(payload))
         return Receipt(topic, topic.append(from_agent, payload))
 
     async def join_group(self, agent_id: int, group: str) -> None:
         """See ``Agent.join_group``."""
-        feeds = self._publishing.join_group(agent_id, _checked_group(group))
+        feeds = self._publishing.join_group(agent_id, checked_group(group))
         try:
             async with asyncio.timeout(GROUP_JOIN_TIMEOUT_S):
                 for feed in feeds:
@@ -248,7 +255,7 @@ class Messenger:
 
     async def leave_group(self, agent_id: int, group: str) -> None:
         """See ``Agent.leave_group``."""
-        self._publishing.leave_group(agent_id, _checked_group(group))
+        self._publishing.leave_group(agent_id, checked_group(group))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -271,19 +278,3 @@ class Messenger:
             mailbox.close()
         self._plane.mailboxes.clear()
         self._local.close(error)
-
-
-def _checked_group(group: str) -> str:
-    if not group or "\0" in group or len(group.encode()) > GROUP_NAME_BYTES:
-        raise UsageError(f"a group's name has 1 to {GROUP_NAME_BYTES} bytes and no NUL, unlike {group!r}")
-    return group
-
-
-def _check_agent(agent_id: object, capabilities: Sequence[str], metadata: Mapping[str, str] | None) -> None:
-    if not is_agent_id(agent_id):
-        raise ConfigurationError(f"agent id {agent_id!r} is not an integer from 0 to 2**64 - 1")
-    if isinstance(capabilities, str) or not all(type(name) is str and name for name in capabilities):
-        raise ConfigurationError(f"capabilities must be a list of non-empty strings, not {capabilities!r}")
-    for key, value in (metadata or {}).items():
-        if type(key) is not str or type(value) is not str:
-            raise ConfigurationError(f"metadata maps strings to strings, unlike {key!r}: {value!r}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import zmq
 
@@ -20,7 +21,7 @@ from zmesh.security import Authority, Identity, Keystore, NodeKeys, Verifier
 PATIENCE_S = 15.0
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S, pause_s: float = 0.005) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain until {what}"
@@ -103,7 +104,7 @@ class Node:
         self._is_open = True
         self.plane.start(self.sockets, self.record)
 
-    def __enter__(self) -> Node:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:

@@ -72,7 +72,7 @@ def run(program: str, *arguments: str, home: Path, stdin: bytes = b"") -> subpro
 
 
 class Program:
-    """A running program with JSON events on standard output, and commands on standard input."""
+    """A running program with JSON events, or plain lines, on standard output, and commands on standard input."""
 
     def __init__(self, arguments: list[str], *, home: Path, more: Mapping[str, str] | None = None) -> None:
         self.events: list[Event] = []
@@ -100,11 +100,15 @@ class Program:
 
     def type(self, line: str) -> Event:
         """Give it a command and return the result, or the error."""
-        assert self._process.stdin is not None
         seen = len(self.events)
+        self.write(line)
+        return self.expect(lambda event: event["event"] in ("result", "error"), since=seen)
+
+    def write(self, line: str) -> None:
+        """Give it a line on standard input."""
+        assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        return self.expect(lambda event: event["event"] in ("result", "error"), since=seen)
 
     def expect(self, wanted: Callable[[Event], bool], since: int = 0) -> Event:
         """The first such event, when it is there."""
@@ -121,6 +125,10 @@ class Program:
     def event(self, name: str, **fields: object) -> Event:
         """The first event of this name with these fields, when it is there."""
         return self.expect(lambda event: event["event"] == name and fields.items() <= event.items())
+
+    def line(self, part: str) -> str:
+        """The first plain line with this in it, when it is there."""
+        return str(self.expect(lambda event: event["event"] == "line" and part in event["text"])["text"])
 
     def signal(self, signum: signal.Signals) -> None:
         """Send a signal."""
@@ -153,7 +161,9 @@ class Program:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             with self._news:
-                self.events.append(json.loads(line))
+                self.events.append(
+                    json.loads(line) if line.startswith("{") else {"event": "line", "text": line.strip()}
+                )
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()

@@ -34,7 +34,7 @@ def test_an_event_does_not_disturb_what_is_being_typed(tmp_path: Path) -> None:
         seen = len(terminal.screen)
         assert run("zmesh", "send", "echo", "meanwhile", home=tmp_path).returncode == 0
         # The row is erased, the event written in its place, and the row drawn again below, cursor at its end.
-        terminal.expect(r"\r\x1b\[Kmessage from agent \d+ on desk/\S+: meanwhile\r?\n", since=seen)
+        terminal.expect(r"\r\x1b\[K\d\d:\d\d:\d\d  message from agent \d+ on desk/\S+: meanwhile\r?\n", since=seen)
         terminal.expect(re.escape(f"{PROMPT}request echo half"), since=seen)
         terminal.type(" and half\n")
         terminal.expect("answers: half and half")

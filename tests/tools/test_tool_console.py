@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import pty
+import re
 import termios
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from zmesh.tools.console import Console
+from zmesh.tools.console import Console, ConsoleLogHandler, logging_to
 from zmesh.tools.keyboard import is_interactive, piped_lines, restore_terminals, typed_lines
 from zmesh.tools.lineeditor import LineEditor
 from zmesh.tools.reports import Report
@@ -31,6 +32,12 @@ def test_a_report_is_lines_for_a_person() -> None:
     out = io.StringIO()
     Console(out, as_json=False, lost=never_lost).report(REPORT)
     assert out.getvalue() == "something \\x1b[2Jhappened\nindeed\n"
+
+
+def test_what_happens_by_itself_has_the_time_of_day() -> None:
+    out = io.StringIO()
+    Console(out, as_json=False, lost=never_lost).report(Report("happened", ["indeed"], timed=True))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  indeed\n", out.getvalue())
 
 
 def test_a_report_is_one_object_a_line_for_a_program() -> None:
@@ -154,11 +161,20 @@ def test_a_terminal_that_is_not_ours_to_control_is_no_prompt(terminal: tuple[int
     assert not is_interactive(io.StringIO(), io.StringIO())
 
 
-def test_log_records_go_through_the_console() -> None:
-    from zmesh.tools.console import _ConsoleLogHandler
+def test_a_library_that_sets_its_own_level_is_held_to_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    chatty = logging.getLogger("a_chatty_library")
+    chatty.setLevel(logging.DEBUG)
+    with logging_to(Console(io.StringIO(), as_json=False, lost=never_lost), "error"):
+        chatty.warning("not wanted")
+        chatty.error("wanted")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["ERROR a_chatty_library: wanted"]
 
+
+def test_a_log_record_does_not_tear_the_row_being_typed() -> None:
     out = io.StringIO()
-    handler = _ConsoleLogHandler(Console(out, as_json=False, lost=never_lost))
+    console = Console(out, as_json=False, lost=never_lost)
+    console.attach(LineEditor("> "))
     record = logging.LogRecord("zmesh", logging.ERROR, __file__, 1, "first\nsecond", None, None)
-    handler.emit(record)
-    assert out.getvalue() == "first\nsecond\n"
+    ConsoleLogHandler(console).emit(record)
+    assert out.getvalue().endswith("\r\x1b[Kfirst\nsecond\n\r\x1b[K> ")

@@ -168,7 +168,7 @@ INFO = NetworkInfo(
 def test_the_banner_gives_the_command_for_the_next_machine() -> None:
     lines = [line.strip() for line in banner(INFO, [], "zmesh1.abc").lines]
     assert "node          desk  (key 3F2A-91BC)" in lines
-    assert "mesh          lab  (id 0a1b)" in lines
+    assert "mesh          lab  (id 0a1b, founded on this machine)" in lines
     assert "tcp://[fd00::5]:7650" in lines
     assert "discovery     mdns: announcing" in lines
     assert "next machine  zmesh-node --join zmesh1.abc" in lines

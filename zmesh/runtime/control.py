@@ -70,6 +70,7 @@ class ControlPlane:
             self._notify,
             self._seed,
         )
+        # Starting a thread is the full fence that ZeroMQ wants where sockets change hands.
         self._thread = threading.Thread(target=self._loop.run, name="zmesh-control", daemon=True)
         self._thread.start()
 
@@ -80,7 +81,10 @@ class ControlPlane:
         hosts: tuple[str, ...] | None = None,
         maintenance: bool | None = None,
     ) -> None:
-        """Change what this node says of itself, and tell the mesh. Safe from any thread."""
+        """Change what this node says of itself, and tell the mesh. Safe from any thread.
+
+        Every agent must have passed ``zmesh.wire.control.check_agent``: else peers refuse the whole record.
+        """
         self._call(lambda loop: loop.update_record(agents, hosts, maintenance))
 
     def dial(self, addresses: Sequence[tuple[str, int]], persistent: bool) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 
 import zmq
 
-from zmesh.runtime.control_notices import IncidentLog
+from zmesh.runtime.control_notices import UNKNOWN, IncidentLog
 from zmesh.runtime.monitor import MonitorEvent, SocketMonitor, peer_address
 
 __all__ = ["ListenerWatch"]
@@ -18,22 +19,36 @@ _FAILURES = {
 }
 _MALFORMED = ("malformed_handshake", "it does not speak ZeroMQ")
 _SILENT = ("silent_connection", "it connected and said nothing")
+_ABANDONED = ("abandoned_handshake", "it hung up in mid-handshake, as clients without CURVE do")
+
+QUIET_S = 0.5  # nodes hang up too, on all but the first of the connections that they try at once
+MAX_ABANDONED = 64
 
 
 class ListenerWatch:
     """Reads the monitor of one bound socket."""
 
     def __init__(
-        self, monitor: SocketMonitor, port: int, incidents: IncidentLog, on_closed: Callable[[int], None]
+        self,
+        monitor: SocketMonitor,
+        port: int,
+        incidents: IncidentLog,
+        admitted_at: Callable[[str], float],
+        on_closed: Callable[[int], None],
     ) -> None:
-        """``on_closed`` gets the file descriptor of every connection that ends."""
+        """``admitted_at(address)``: when ZAP last let somebody in from there, by the monotonic clock.
+
+        ``on_closed`` gets the file descriptor of every connection that ends.
+        """
         self._monitor = monitor
         self._port = port
         self._incidents = incidents
+        self._admitted_at = admitted_at
         self._on_closed = on_closed
         self._addresses: dict[int, str] = {}  # of the open connections, by file descriptor
         self._unproven: set[int] = set()  # those of which no handshake has been heard
         self._failure: MonitorEvent | None = None
+        self._abandoned: dict[str, float] = {}  # since when somebody there hangs up in mid-handshake
 
     def handle(self) -> None:
         """Take note of what has happened."""
@@ -65,9 +80,20 @@ class ListenerWatch:
             self._report(*_FAILURES.get(failure.value, _MALFORMED), address)
         elif failure.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and failure.value == errno.EAGAIN:
             self._report(*_SILENT, address)
-        # Refusals by ZAP were counted where they were decided. A client that hangs up in mid-handshake is no fault: so
-        # end all but the first of the connections that are tried at once.
+        elif failure.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and len(self._abandoned) < MAX_ABANDONED:
+            self._abandoned.setdefault(address, time.monotonic())
+        # Refusals by ZAP were counted where they were decided.
+
+    def review(self) -> None:
+        """Report those who hung up, and whom nobody from the same address has vouched for by connecting properly."""
+        now = time.monotonic()
+        for address in [address for address, at in self._abandoned.items() if now - at >= QUIET_S]:
+            if abs(self._abandoned.pop(address) - self._admitted_at(address)) > QUIET_S:
+                self._report(*_ABANDONED, address)
 
     def _report(self, kind: str, what: str, address: str) -> None:
-        source = address or f"port {self._port}"
-        self._incidents.report(kind, source, f"a connection from {source} to port {self._port} was refused: {what}")
+        reason = f"a connection from {address or UNKNOWN} to port {self._port} was refused: {what}"
+        if address:
+            self._incidents.report(kind, address, reason)
+        else:  # it was gone before it could be looked at
+            self._incidents.report_nameless(kind, reason)

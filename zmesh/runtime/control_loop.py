@@ -97,6 +97,7 @@ class ControlLoop:
             now_ms,
             self.meetings.admit,
         )
+        self._listeners: list[ListenerWatch] = []
         self._review_at = 0.0
         self._is_running = True
 
@@ -105,11 +106,13 @@ class ControlLoop:
     def run(self) -> None:
         """Serve until ``stop``."""
         self._watch_sockets()
-        while self._is_running:
-            self._guarded(self._handle_timeouts)
-            for action in self._reactor.wait(self._patience_s()):
-                self._guarded(action)
-        self._close()
+        try:
+            while self._is_running:
+                self._guarded(self._handle_timeouts)
+                for action in self._reactor.wait(self._patience_s()):
+                    self._guarded(action)
+        finally:
+            self._close()
 
     def call(self, action: Callable[[], None]) -> None:
         """Run ``action`` on the control thread. Safe from any thread."""
@@ -150,12 +153,15 @@ class ControlLoop:
         self.members.disconnected(node_id)
 
     def _watch_sockets(self) -> None:
+        # Frames before monitors: what a node said before its connection closed is heard before that it closed.
         self._reactor.watch(self._zap.socket, self._zap.handle)
         self._reactor.watch(self._bound.introduction, self.server.handle)
         self._reactor.watch(self._bound.control, self.members.handle_frames)
         closed = (_ignore, self.members.connection_closed, _ignore, _ignore)
         for number, monitor in enumerate(self._bound.monitors):
-            watch = ListenerWatch(monitor, self._bound.base_port + number, self._incidents, closed[number])
+            port = self._bound.base_port + number
+            watch = ListenerWatch(monitor, port, self._incidents, self._zap.admitted_at, closed[number])
+            self._listeners.append(watch)
             self._reactor.watch(monitor.reader, watch.handle)
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -182,8 +188,12 @@ class ControlLoop:
             self._review_at = time.monotonic() + REVIEW_INTERVAL_S
             self._zap.review()
             self.links.review()
+            for listener in self._listeners:
+                listener.review()
+            self._incidents.review()
 
     def _close(self) -> None:
+        self.links.close_all(flush=False)  # what was still to be done after ``stop`` may have opened some again
         self.meetings.close()
         for monitor in self._bound.monitors:
             monitor.close()

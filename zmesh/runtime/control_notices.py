@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from zmesh.core.membership.messages import MemberEvent
 
-__all__ = ["ControlNotice", "ControlStatistics", "IncidentLog", "IncidentNotice", "PeerNotice"]
+__all__ = ["UNKNOWN", "ControlNotice", "ControlStatistics", "IncidentLog", "IncidentNotice", "PeerNotice"]
 
+UNKNOWN = "an unknown address"
 MAX_REMEMBERED = 1024  # distinct (kind, source): strangers may come from any number of addresses
 
 
@@ -58,16 +59,34 @@ class IncidentLog:
         self._notify = notify
         self._counts: Counter[str] = Counter()
         self._told: set[tuple[str, str]] = set()
+        self._told_kinds: set[str] = set()
+        self._nameless: dict[str, str] = {}  # reasons, by kind
 
     def report(self, kind: str, source: str, reason: str) -> bool:
         """Count it, and tell of it if it is new; whether it was. ``kind`` is our own word, never a stranger's."""
         self._counts[kind] += 1
-        is_new = (kind, source) not in self._told and len(self._told) < MAX_REMEMBERED
-        if is_new:
-            self._told.add((kind, source))
-            self._notify(IncidentNotice(kind, reason, source, self._counts[kind]))
-        return is_new
+        return self._tell(kind, source, reason)
+
+    def report_nameless(self, kind: str, reason: str) -> None:
+        """Count what came from nobody knows where. It is told of in ``review``, unless its kind has been by then."""
+        self._counts[kind] += 1
+        self._nameless.setdefault(kind, reason)
+
+    def review(self) -> None:
+        """To be called now and then."""
+        while self._nameless:
+            kind, reason = self._nameless.popitem()
+            if kind not in self._told_kinds:
+                self._tell(kind, UNKNOWN, reason)
 
     def counts(self) -> dict[str, int]:
         """How many of each kind. Safe from any thread."""
         return dict(self._counts)
+
+    def _tell(self, kind: str, source: str, reason: str) -> bool:
+        is_new = (kind, source) not in self._told and len(self._told) < MAX_REMEMBERED
+        if is_new:
+            self._told.add((kind, source))
+            self._told_kinds.add(kind)
+            self._notify(IncidentNotice(kind, reason, source, self._counts[kind]))
+        return is_new

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import zmq
 
@@ -67,6 +67,7 @@ class DataPlane:
         self._router_fd = int(router.getsockopt(zmq.FD))
         self._incident = incident
         self._peer_disconnected = peer_disconnected
+        self._tasks: set[asyncio.Task[None]] = set()
         self._large_locks: dict[Link, asyncio.Lock] = {}
         self._unsettled: dict[Link, None] = {}  # links that owe an ack within a millisecond
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -82,12 +83,15 @@ class DataPlane:
     async def close(self) -> None:
         """End all links and stop handlers."""
         await self.starter.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for timer in (self._ack_timer, self._tick_timer):
             if timer is not None:
                 timer.cancel()
         self.loop.remove_reader(self._router_fd)
         for link in list(self.links.values()):
-            link.close(PeerLost("this node has left the mesh"))
+            link.leave(PeerLost("this node has left the mesh"))
         self.links.clear()
         self._router.close(0)
 
@@ -125,6 +129,12 @@ class DataPlane:
         if lock is None:
             lock = self._large_locks[link] = asyncio.Lock()
         return lock
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in the background, until the node leaves at the latest."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _forget(self, link: Link) -> None:
         self._large_locks.pop(link, None)

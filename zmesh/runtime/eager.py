@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import types
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -23,55 +22,65 @@ from typing import Any
 __all__ = ["EagerStarter"]
 
 
-class SpareTask:
-    """A real task that waits to take over a coroutine somebody else has started."""
+class _Carrier(Coroutine[Any, Any, None]):
+    """What a spare task runs: the coroutine that it is handed, from where that has got to.
 
-    __slots__ = ("_coroutine", "_handoff", "_yielded", "context", "task")
+    A class and not ``async def``, because a task that is cancelled before its first step throws into a coroutine that
+    has not begun, where none could catch it: the handler would be dropped without a word.
+    """
+
+    __slots__ = ("_coroutine", "_handoff", "_is_yielded", "_yielded")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._handoff: asyncio.Future[None] = loop.create_future()
         self._coroutine: Coroutine[Any, Any, None] | None = None
-        self._yielded: object = None
-        self.context = contextvars.copy_context()
-        self.task = loop.create_task(self._carry_on(), context=self.context)
+        self._yielded: Any = None
+        self._is_yielded = True  # whether the task has been given what the coroutine yielded last
 
     def take_over(self, coroutine: Coroutine[Any, Any, None], yielded: object) -> None:
         """Continue ``coroutine``, which has just yielded ``yielded`` to whoever stepped it."""
-        self._coroutine, self._yielded = coroutine, yielded
+        self._coroutine, self._yielded, self._is_yielded = coroutine, yielded, False
         if not self._handoff.done():
             self._handoff.set_result(None)
 
-    async def _carry_on(self) -> None:
-        try:
-            await self._handoff
-        except asyncio.CancelledError as error:
-            if self._coroutine is None:
-                raise
-            # The handler cancelled its own task while it ran eagerly: it is told at its first wait, as in any task.
-            self._yielded = self._coroutine.throw(error)
+    def send(self, value: None) -> object:
+        """A step of the task."""
+        if self._coroutine is None:
+            self._handoff._asyncio_future_blocking = True
+            return self._handoff
+        if not self._is_yielded:
+            self._is_yielded = True
+            return self._yielded
+        return self._coroutine.send(value)
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> object:
+        """The task was cancelled, or what it waited for failed."""
+        if self._coroutine is None:
+            raise error
+        if not self._is_yielded and self._yielded is not None and self._yielded.cancel():
+            # Cancelled while it ran eagerly: as in any task, what it waits for first is cancelled, and tells it.
+            return self.send(None)
+        self._is_yielded = True
+        return self._coroutine.throw(error)
+
+    def close(self) -> None:
+        """The task is forgotten."""
         if self._coroutine is not None:
-            await _continuation(self._coroutine, self._yielded)
+            self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise TypeError("a carrier is for a task, and is not awaited")
 
 
-@types.coroutine
-def _continuation(coroutine: Coroutine[Any, Any, None], yielded: object) -> Generator[object, object, None]:
-    """Drive a coroutine that has been started elsewhere and has yielded ``yielded``."""
-    while True:
-        try:
-            sent = yield yielded
-        except GeneratorExit:
-            coroutine.close()
-            raise
-        except BaseException as error:  # noqa: BLE001  # whatever the task throws in goes to the coroutine, as ``yield from`` would
-            try:
-                yielded = coroutine.throw(error)
-            except StopIteration:
-                return
-        else:
-            try:
-                yielded = coroutine.send(sent)
-            except StopIteration:
-                return
+class SpareTask:
+    """A real task that waits to take over a coroutine somebody else has started."""
+
+    __slots__ = ("carrier", "context", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.carrier = _Carrier(loop)
+        self.context = contextvars.copy_context()
+        self.task = loop.create_task(self.carrier, context=self.context)
 
 
 class EagerStarter:
@@ -92,13 +101,15 @@ class EagerStarter:
         try:
             yielded = spare.context.run(coroutine.send, None)
         except StopIteration:
+            if spare.task.cancelling():
+                self._spare = None  # the coroutine had asked for its own cancellation, which must not hit the next one
             return True
         finally:
             _leave_task(self._loop, spare.task)
         self._spare = None
         self._running.add(spare.task)
         spare.task.add_done_callback(self._running.discard)
-        spare.take_over(coroutine, yielded)
+        spare.carrier.take_over(coroutine, yielded)
         return False
 
     async def close(self) -> None:

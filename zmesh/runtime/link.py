@@ -7,14 +7,15 @@ closed and reports what was not acknowledged.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zmesh.core.delivery import HeldFrame, Reassembly, ReceiveSession, Resend, SendSession, Verdict
-from zmesh.errors import NetworkError
+from zmesh.errors import NetworkError, PeerLost
 from zmesh.model import now_ms
-from zmesh.runtime.outbox import Outbox, Route
+from zmesh.runtime.outbox import Label, Outbox, Route
 from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.runtime.transport import DealerTransport
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from zmesh.runtime.data_plane import DataPlane
 
 __all__ = ["Link", "PeerAddress"]
+
+logger = logging.getLogger("zmesh.data")
+
+FAREWELL_LINGER_MS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,25 +204,42 @@ class Link(Outbox):
 
     # -- large payloads ----------------------------------------------------------------------------------------------
 
-    def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
-        """Send a payload as attachments, now."""
-        self.flush()
-        view = memoryview(payload)
-        for offset in range(0, len(payload), ATTACHMENT_BYTES):
-            self._commit_chunk(route, view, offset, correlation)
-        return self.next_record - 1
+    def answer_large(self, route: Route, payload: bytes, correlation: int) -> None:
+        """Send an answer as attachments: now, overdrawing credit, or, where it takes several, when its turn comes."""
+        if self.refuses_answer(route, len(payload), correlation, self._plane.max_message_bytes):
+            return
+        if len(payload) <= ATTACHMENT_BYTES:
+            self._commit_chunk(route, memoryview(payload), 0, correlation, None)
+        else:
+            self._plane.spawn(self._answer_in_turn(route, payload, correlation))
 
-    async def send_large(self, route: Route, payload: bytes) -> int:
-        """Send a payload as attachments, each when there is credit for it. One such message at a time on a link."""
+    async def _answer_in_turn(self, route: Route, payload: bytes, correlation: int) -> None:
+        try:
+            await self._send_chunks(route, payload, correlation, None)
+        except PeerLost as error:
+            logger.info("an answer of %d bytes did not reach its requester: %s", len(payload), error)
+
+    async def send_large(self, route: Route, payload: bytes, label: Label | None = None) -> int:
+        """Send a payload as attachments, each when there is credit for it."""
+        if len(payload) > ATTACHMENT_BYTES:
+            return await self._send_chunks(route, payload, None, label)
+        await self.wait_for_room(len(payload))
+        return self._commit_chunk(route, memoryview(payload), 0, None, label)
+
+    async def _send_chunks(self, route: Route, payload: bytes, correlation: int | None, label: Label | None) -> int:
+        """One message at a time on a link: its receiver joins the chunks of one only."""
         view = memoryview(payload)
+        number = 0
         async with self._plane.large_lock(self):
             for offset in range(0, len(payload), ATTACHMENT_BYTES):
                 await self.wait_for_room(min(ATTACHMENT_BYTES, len(payload) - offset))
-                self.flush()
-                self._commit_chunk(route, view, offset, None)
-            return self.next_record - 1
+                number = self._commit_chunk(route, view, offset, correlation, label)
+        return number
 
-    def _commit_chunk(self, route: Route, view: memoryview, offset: int, correlation: int | None) -> None:
+    def _commit_chunk(
+        self, route: Route, view: memoryview, offset: int, correlation: int | None, label: Label | None
+    ) -> int:
+        self.flush()
         run = Run(
             route.kind,
             route.to_agent,
@@ -227,11 +249,15 @@ class Link(Outbox):
             route.ttl_ms,
             [],
             None if correlation is None else [correlation],
+            None if label is None else [label[0]],
+            None if label is None else [label[1]],
             part=(len(view), offset),
         )
-        self.next_record += 1
+        number = self.next_record
+        self.next_record = number + 1
         self._commit([run], 1, view[offset : offset + ATTACHMENT_BYTES])
         self.refill(self.sending.room_bytes)
+        return number
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
@@ -342,7 +368,13 @@ class Link(Outbox):
         """Records that are not known to be in the peer's hands."""
         return self.next_record - self.sending.acked
 
-    def close(self, error: NetworkError) -> None:
+    def leave(self, error: NetworkError) -> None:
+        """End the session from this side: the peer gets a last acknowledgement of what it has sent."""
+        if self.closed is None and self._transport.is_connected:
+            self._send_bare(0)
+        self.close(error, FAREWELL_LINGER_MS)
+
+    def close(self, error: NetworkError, linger_ms: int = 0) -> None:
         """End the session: everything not acknowledged is reported to whoever holds a receipt."""
         if self.closed is not None:
             return
@@ -350,4 +382,4 @@ class Link(Outbox):
         super().close(error)
         self._receipts.fail(error)
         self._plane.requests.fail(self, error)
-        self._transport.close()
+        self._transport.close(linger_ms)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from zmesh.errors import NetworkError
 from zmesh.model import now_ms
-from zmesh.runtime.outbox import Outbox, Route
+from zmesh.runtime.outbox import Label, Outbox, Route
 from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.wire.limits import RECORD_OVERHEAD_BYTES
@@ -61,19 +61,19 @@ class LocalOutbox(Outbox):
         self.update_credit(LOCAL_WINDOW_BYTES - self._held_bytes)
         self._receipts.acknowledge(self._dispatched)
 
-    def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
-        """Any size is the same here."""
-        if correlation is None:
-            return self.append(route, payload)
+    def answer_large(self, route: Route, payload: bytes, correlation: int) -> None:
+        """Any size is the same here, up to what a message may hold anywhere."""
+        if self.refuses_answer(route, len(payload), correlation, self._plane.max_message_bytes):
+            return
         if route.payloads is None:
             self.open_run(route)
         self.correlations.append(correlation)
-        return self.append(route, payload)
+        self.append(route, payload)
 
-    async def send_large(self, route: Route, payload: bytes) -> int:
+    async def send_large(self, route: Route, payload: bytes, label: Label | None = None) -> int:
         """Any size is the same here."""
         await self.wait_for_room(len(payload))
-        return self.append(route, payload)
+        return self.append(route, payload) if label is None else self.append_labelled(route, payload, label)
 
     def is_acknowledged(self, number: int) -> bool:
         """Whether the record has been handed to its agent."""

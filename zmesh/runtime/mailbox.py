@@ -15,6 +15,7 @@ from zmesh.runtime.counters import Statistics
 from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.outbox import Outbox, Route, answer_route
 from zmesh.runtime.received import ReceivedMessage
+from zmesh.runtime.requests import UNKNOWN_AGENT
 from zmesh.wire.data import Kind, encode_failure
 
 __all__ = ["Batch", "Handler", "Keeper", "Mailbox"]
@@ -161,8 +162,11 @@ class Mailbox:
             outbox.append_reply(self._reply_route(outbox, message.from_agent, Kind.REPLY), message._number, result)
 
     def _answer_failure(self, outbox: Outbox, message: ReceivedMessage, error: BaseException) -> None:
+        self._tell_failure(outbox, message, *_described(error))
+
+    def _tell_failure(self, outbox: Outbox, message: ReceivedMessage, error_type: str, error_text: str) -> None:
         if outbox.closed is None:
-            payload = encode_failure(type(error).__name__, str(error))
+            payload = encode_failure(error_type, error_text)
             outbox.append_reply(self._reply_route(outbox, message.from_agent, Kind.FAILURE), message._number, payload)
 
     def _failed(self, batch: Batch, message: ReceivedMessage, error: BaseException) -> None:
@@ -184,9 +188,10 @@ class Mailbox:
 
     def reply(self, message: AgentMessage, payload: bytes) -> bool:
         """Answer a request that was read by iteration; False where there is nobody to answer."""
-        if not isinstance(message, ReceivedMessage) or message._origin is None or message._origin.outbox is None:
+        if not isinstance(message, ReceivedMessage) or message._answers_to is None:
             return False
-        self._answer(message._origin.outbox, message, payload)
+        outbox, message._answers_to = message._answers_to, None
+        self._answer(outbox, message, payload)
         return True
 
     async def next_message(self) -> AgentMessage | None:
@@ -210,6 +215,7 @@ class Mailbox:
             if batch.deadline is not None and monotonic() > batch.deadline:
                 self._statistics.lost_expired += 1
                 continue
+            message._answers_to = batch.answers_to
             return message
         return None
 
@@ -221,12 +227,16 @@ class Mailbox:
                 return
 
     def close(self) -> None:
-        """Drop what is queued, counting it; readers end."""
+        """Drop what is queued, counting it; requesters are told, readers end."""
         self.closed = True
         for batch in self._backlog:
-            left = _length_left(batch)
-            self._statistics.lost_agent_closed += left
-            batch.keeper.release(left * batch.share)
+            rest, answers_to = list(batch.messages), batch.answers_to
+            self._statistics.lost_agent_closed += len(rest)
+            batch.keeper.release(len(rest) * batch.share)
+            if answers_to is not None:
+                text = f"agent {self.agent_id} was closed before it got to the request"
+                for message in rest:
+                    self._tell_failure(answers_to, message, UNKNOWN_AGENT, text)
         self._backlog.clear()
         while self._readers:
             reader = self._readers.popleft()
@@ -239,6 +249,17 @@ def _length_left(batch: Batch) -> int:
     rest = list(batch.messages)
     batch.messages = iter(rest)
     return len(rest)
+
+
+def _described(error: BaseException) -> tuple[str, str]:
+    """An exception's type and text as its requester is told; the text is the handler's own, and may be broken."""
+    error_type = type(error).__name__
+    try:
+        error_text = str(error)
+    except Exception as broken:  # noqa: BLE001  # a handler's exception may do anything when asked for its text
+        error_text = f"(its text cannot be had: {type(broken).__name__})"
+    # UNKNOWN_AGENT alone means this agent; a handler that raised it meant another one.
+    return (f"zmesh.{error_type}" if error_type == UNKNOWN_AGENT else error_type), error_text
 
 
 def _is_coroutine_function(handler: Handler | None) -> bool:

@@ -11,15 +11,16 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
 
+from zmesh.errors import MessageTooLarge
 from zmesh.model import AgentMessage, MessagePriority, MessageType
 from zmesh.runtime.received import Origin
 from zmesh.runtime.room import Room
-from zmesh.wire.data import Kind, Run
+from zmesh.wire.data import Kind, Run, encode_failure
 from zmesh.wire.limits import FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
 
-__all__ = ["Outbox", "PendingRequest", "Requests", "Route", "answer_route"]
+__all__ = ["Label", "Outbox", "PendingRequest", "Requests", "Route", "answer_route"]
 
-
+Label = tuple[str, int]  # the message id and the time (ms since the epoch) that a user gave a message
 Requests = dict[int, tuple["asyncio.Future[AgentMessage]", "dict[asyncio.Future[AgentMessage], PendingRequest]"]]
 
 
@@ -106,13 +107,21 @@ class Outbox(Room):
     def append_reply(self, route: Route, correlation: int, payload: bytes) -> None:
         """Answer the request numbered ``correlation``. Answers overdraw credit: their requester asked for them."""
         if len(payload) > INLINE_BYTES:
-            self.append_large(route, payload, correlation)
+            self.answer_large(route, payload, correlation)
             return
         if route.payloads is None:
             self.open_run(route)
         # Before the append: that may flush, and the run must be whole by then.
         self.correlations.append(correlation)
         self.append(route, payload)
+
+    def refuses_answer(self, route: Route, size: int, correlation: int, most_bytes: int) -> bool:
+        """Whether an answer is too large to be sent; its requester is told so."""
+        if size > most_bytes:
+            failure = answer_route(self, Kind.FAILURE, route.to_agent, route.from_agent)
+            text = f"the answer has {size} bytes, and max_message_bytes is {most_bytes}"
+            self.append_reply(failure, correlation, encode_failure(MessageTooLarge.__name__, text))
+        return size > most_bytes
 
     def open_run(self, route: Route) -> list[bytes]:
         """Start a run for ``route`` and end the one before it; the payloads to append to.
@@ -153,11 +162,11 @@ class Outbox(Room):
         runs, self.runs = self.runs, []
         return runs
 
-    def append_described(self, route: Route, payload: bytes, message_id: str, timestamp: int) -> int:
+    def append_labelled(self, route: Route, payload: bytes, label: Label) -> int:
         """As ``append``, for a message whose id and time its user chose: a run of its own."""
         self.open_run(route)
         run = self.runs[-1]
-        run.ids, run.timestamps = [message_id], [timestamp]
+        run.ids, run.timestamps = [label[0]], [label[1]]
         number = self.append(route, payload)
         self.end_run()
         return number
@@ -171,11 +180,11 @@ class Outbox(Room):
     # -- what the two kinds of outbox do differently -------------------------------------------------------------------
 
     @abstractmethod
-    def append_large(self, route: Route, payload: bytes, correlation: int | None = None) -> int:
-        """Add a record of any size at once, overdrawing credit; its number."""
+    def answer_large(self, route: Route, payload: bytes, correlation: int) -> None:
+        """Send an answer of any size."""
 
     @abstractmethod
-    async def send_large(self, route: Route, payload: bytes) -> int:
+    async def send_large(self, route: Route, payload: bytes, label: Label | None = None) -> int:
         """Add a record of any size, a chunk at a time as credit comes; its number."""
 
     @abstractmethod

@@ -202,6 +202,7 @@ class Publishing:
         """Hand what this node published, ``size`` bytes of frame, to its own agents."""
         held = self._deliver(topic, topic.topic, topic.origin, runs, first, timestamp, size)
         topic.delivered_locally(size - held)
+        self.plane.statistics.messages_published += sum(len(run.payloads) for run in runs)
 
     def _deliver(
         self,

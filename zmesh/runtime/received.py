@@ -36,9 +36,10 @@ class ReceivedMessage(AgentMessage, gc=False):
     _origin: Origin | None = None
     _number: int = 0
     _given_id: str = ""
+    _answers_to: Outbox | None = None  # of a request read by iteration, until it is answered
 
-    @property
-    def message_id(self) -> str:  # type: ignore[override]  # a field in the base class, computed here
+    @property  # type: ignore[misc]  # a field in the base class, computed here
+    def message_id(self) -> str:  # type: ignore[override]  # read-only: it follows from the session
         """The id the sender chose, or the sender's session and record number."""
         if self._given_id or self._origin is None:
             return self._given_id
@@ -57,7 +58,7 @@ class ReceivedMessage(AgentMessage, gc=False):
     def __repr__(self) -> str:
         return (
             f"AgentMessage(from_agent={self.from_agent}, to_agent={self.to_agent}, payload={_abridged(self.payload)}, "
-            f"message_type={self.message_type!s}, message_id={self.message_id!r}, sender_node={self.sender_node!r})"
+            f"message_type={self.message_type.name}, message_id={self.message_id!r}, sender_node={self.sender_node!r})"
         )
 
 

@@ -7,21 +7,14 @@ from collections.abc import Callable
 from typing import Final
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
-from zmesh.runtime.sockets import CurveKeys, client_socket, has_input
+from zmesh.runtime.monitor import DIALLER_EVENTS, SocketMonitor
+from zmesh.runtime.sockets import CurveKeys, client_socket
 from zmesh.wire.limits import MAX_PART_BYTES
 
 __all__ = ["DealerTransport"]
 
-COPY_BELOW_BYTES: Final = 64 * 1024
-WATCHED_EVENTS: Final = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_DISCONNECTED
-)
+COPIED_BYTES: Final = 64 * 1024
 
 
 class DealerTransport:
@@ -44,7 +37,7 @@ class DealerTransport:
         self._connected = connected
         self._disconnected = disconnected
         self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
+        self._monitor: SocketMonitor | None = None
         self._monitor_fd = -1
         self.is_connected = False
 
@@ -59,21 +52,20 @@ class DealerTransport:
         socket = client_socket(self._context, zmq.DEALER, self._keys, server_key, MAX_PART_BYTES)
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._monitor = socket.get_monitor_socket(WATCHED_EVENTS)
-        self._monitor_fd = int(self._monitor.getsockopt(zmq.FD))
+        self._monitor = SocketMonitor(self._context, socket, DIALLER_EVENTS)
+        self._monitor_fd = int(self._monitor.reader.getsockopt(zmq.FD))
         self._loop.add_reader(self._monitor_fd, self._read_monitor)
         self._socket = socket
         socket.connect(endpoint)
         self._loop.call_soon(self._read_monitor)  # its descriptor is edge-triggered
 
-    def close(self) -> None:
-        """Close at once; what ZeroMQ still holds is dropped (the session has it)."""
+    def close(self, linger_ms: int = 0) -> None:
+        """Close; what ZeroMQ still holds after ``linger_ms`` is dropped (the session has it)."""
         if self._socket is None or self._monitor is None:
             return
         self._loop.remove_reader(self._monitor_fd)
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close(0)
+        self._monitor.close()
+        self._socket.close(linger_ms)
         self._socket = self._monitor = None
         self.is_connected = False
 
@@ -87,16 +79,16 @@ class DealerTransport:
                 socket.send(parts[0], zmq.NOBLOCK)
             else:
                 socket.send(parts[0], zmq.SNDMORE | zmq.NOBLOCK)
-                socket.send(parts[1], zmq.NOBLOCK, copy=len(parts[1]) < COPY_BELOW_BYTES)
+                socket.send(parts[1], zmq.NOBLOCK, copy=len(parts[1]) <= COPIED_BYTES)
         except zmq.Again:
             return False
         return True
 
     def _read_monitor(self) -> None:
-        monitor = self._monitor
-        while monitor is not None and has_input(monitor):
-            self._handle_event(recv_monitor_message(monitor)["event"])
-            monitor = self._monitor  # a callback may have closed it
+        if self._monitor is None:
+            return
+        for event in self._monitor.events():
+            self._handle_event(event.event)
 
     def _handle_event(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:

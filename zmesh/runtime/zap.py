@@ -26,6 +26,7 @@ KEY_BYTES = 32
 
 STRANGER_GRACE_S = 3.0
 MAX_STRANGERS = 1024
+MAX_ADDRESSES = 1024
 
 OK, RETRY, REFUSED = b"200", b"300", b"400"
 
@@ -97,11 +98,16 @@ class ZapHandler:
         self._now_ms = now_ms
         self._clock = clock
         self._strangers: dict[bytes, _Stranger] = {}  # by key, in order of arrival
+        self._admitted_at: dict[str, float] = {}  # by address, the latest last
         self.accepted = 0
         self.refused = 0
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(ZAP_ENDPOINT)
+
+    def admitted_at(self, address: str) -> float:
+        """When somebody was last let in from there, by the clock given; minus infinity if never."""
+        return self._admitted_at.get(address, float("-inf"))
 
     def review(self) -> None:
         """Report those who came with an unknown key and have not been introduced since.
@@ -131,8 +137,7 @@ class ZapHandler:
             return self._refuse(REFUSED, "refused_domain", address, f"the domain {domain!r} is not one of zmesh's")
         key = z85_encode(frames[8])
         if domain == ZAP_DOMAINS[0]:
-            self.accepted += 1
-            return OK, key
+            return self._accept(address, key)
         return self._decide_member(key, domain, address)
 
     def _decide_member(self, key: bytes, domain: str, address: str) -> tuple[bytes, bytes]:
@@ -145,8 +150,15 @@ class ZapHandler:
         if admitted.not_after_ms < self._now_ms():
             reason = f"the certificate of {admitted.node_id} has expired: start it again to renew it"
             return self._refuse(REFUSED, "expired_certificate", admitted.node_id, reason)
+        return self._accept(address, admitted.node_id.encode())
+
+    def _accept(self, address: str, user_id: bytes) -> tuple[bytes, bytes]:
         self.accepted += 1
-        return OK, admitted.node_id.encode()
+        self._admitted_at.pop(address, None)
+        self._admitted_at[address] = self._clock()
+        if len(self._admitted_at) > MAX_ADDRESSES:
+            del self._admitted_at[next(iter(self._admitted_at))]
+        return OK, user_id
 
     def _refuse(self, status: bytes, kind: str, source: str, reason: str) -> tuple[bytes, bytes]:
         self.refused += 1

@@ -6,7 +6,6 @@ appends are skipped; anything else that differs from the specification is a ``Pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -30,7 +29,7 @@ __all__ = [
     "CONTROL_VERSION",
     "MAX_CONTROL_BYTES",
     "MAX_INTRODUCTION_BYTES",
-    "check_agents",
+    "check_agent",
     "decode_control",
     "decode_introduction",
     "encode_control",
@@ -190,21 +189,8 @@ def decode_introduction(data: bytes) -> IntroductionMessage:
     return message
 
 
-def check_agents(agents: Iterable[AgentRecord], checked: dict[int, AgentRecord]) -> dict[int, AgentRecord]:
-    """Check that peers will accept these agents; those of ``checked`` need no second look. The checked ones, by id.
-
-    Raises ``ConfigurationError``.
-    """
-    accepted = {agent.agent_id: agent for agent in agents}
-    if len(accepted) > MAX_AGENTS:
-        raise ConfigurationError(f"{len(accepted)} agents on one node are too many: {MAX_AGENTS} at most")
-    for agent_id, agent in accepted.items():
-        if checked.get(agent_id) is not agent:
-            _check_agent(agent)
-    return accepted
-
-
-def _check_agent(agent: AgentRecord) -> None:
+def check_agent(agent: AgentRecord) -> None:
+    """Check that peers will accept this agent in a record. Raises ``ConfigurationError``."""
     try:
         _agent_decoder.decode(msgspec.msgpack.encode(_to_wire(agent)))
     except (msgspec.MsgspecError, OverflowError, TypeError, UnicodeError) as error:

@@ -224,7 +224,12 @@ def decode_topic_frame(data: bytes | memoryview) -> TopicFrame:
 
 def encode_failure(error_type: str, error_text: str) -> bytes:
     """The payload of a FAILURE record; the text is cut at 4 KiB so that a failure is never larger than its request."""
-    return encode(_Failure(error_type[:200], error_text[:4096]))
+    return encode(_Failure(_encodable(error_type[:200]), _encodable(error_text[:4096])))
+
+
+def _encodable(text: str) -> str:
+    """The text with a question mark for every half of a surrogate pair, which UTF-8 cannot say."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def decode_failure(payload: bytes) -> tuple[str, str]:

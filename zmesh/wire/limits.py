@@ -14,6 +14,7 @@ __all__ = [
     "MAX_PART_BYTES",
     "MAX_TOPIC_BYTES",
     "MAX_TTL_MS",
+    "MESSAGE_ID_BYTES",
     "RECORD_OVERHEAD_BYTES",
     "WIRE_VERSION",
 ]
@@ -26,8 +27,8 @@ WIRE_VERSION: Final = 1
 # A frame is flushed at this size: 800 small messages, under 1 ms of the receiver's loop.
 FRAME_BYTES: Final = 64 * KIB
 
-# A payload up to this size is copied into its frame; above, a part of its own is cheaper.
-INLINE_BYTES: Final = 64 * KIB
+# A payload up to this size is copied into its frame; above, a part of its own saves two copies.
+INLINE_BYTES: Final = 16 * KIB
 
 # A longer payload is cut into chunks of this size, so that others get a turn.
 ATTACHMENT_BYTES: Final = MIB
@@ -42,6 +43,7 @@ INITIAL_CREDIT_BYTES: Final = MIB
 RECORD_OVERHEAD_BYTES: Final = 16
 
 GROUP_NAME_BYTES: Final = 200
+MESSAGE_ID_BYTES: Final = 200  # of an id that a user chose
 MAX_TOPIC_BYTES: Final = GROUP_NAME_BYTES + 2  # "g", the name, NUL
 
 # Record numbers, byte offsets, incarnations: signed 64-bit, so that sums of two never leave what MessagePack can say.

@@ -31,6 +31,12 @@ WINDOW_BYTES = 1600
 MAX_COUNT = 4
 
 
+def demand(condition: object, what: str) -> None:
+    """As ``assert``, which ``python -O`` would strip: this module is none of pytest's."""
+    if not condition:
+        raise AssertionError(what)
+
+
 @dataclass(frozen=True)
 class Published:
     first: int
@@ -90,6 +96,17 @@ class World:
             node.is_subscribed = True
             node.told = node.told or self.publisher.next_record
             self._apply(self.publisher.subscribe(self.now, node.name))
+
+    def rejoin(self, index: int) -> None:
+        """The node leaves the topic and joins it at once; its note of having left comes after its new subscription."""
+        node = self.nodes[index]
+        if node.is_subscribed:
+            node.subscriber = self.subscriber_class(WINDOW_BYTES)
+            node.next_record = None
+            node.in_hand.clear()
+            node.has_lost_its_say = True  # what was published between the two is not held for it
+            self._apply(self.publisher.subscribe(self.now, node.name))
+            self.publisher.remove(node.name)
 
     def break_(self, index: int) -> None:
         """The connection of the publish channel breaks with all that is in it."""
@@ -180,14 +197,14 @@ class World:
             if isinstance(effect, TellPublisher):
                 node.replies.append(effect)
                 continue
-            assert node.next_record is not None
+            demand(node.next_record is not None, "told of records before any")
             if isinstance(effect, Lost):
-                assert effect.count > 0
-                assert node.has_lost_its_say, "lost within the window"
+                demand(effect.count > 0, "nothing is lost")
+                demand(node.has_lost_its_say, "lost within the window")
                 node.lost += effect.count
                 node.next_record += effect.count
             elif isinstance(effect, Deliver):
-                assert effect.frame.first == node.next_record, "not exactly once and in order"
+                demand(effect.frame.first == node.next_record, "not exactly once and in order")
                 node.delivered += effect.frame.count
                 node.next_record += effect.frame.count
                 node.in_hand.append(len(effect.frame.data))
@@ -201,14 +218,14 @@ class World:
     # -- what must hold ------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        assert self.publisher.held_bytes <= WINDOW_BYTES + self.largest, "the publisher holds more than its window"
+        demand(self.publisher.held_bytes <= WINDOW_BYTES + self.largest, "the publisher holds more than its window")
         for node in self.nodes:
             if node.next_record is not None:
-                assert node.next_record == node.subscriber.expected, "what is lost is not counted"
+                demand(node.next_record == node.subscriber.expected, "what is lost is not counted")
 
     def _check_lag(self, node: Node) -> None:
         behind_since = max(self.published[node.told].at, node.told_at)
-        assert self.now - behind_since > LAG_LIMIT_S - 1e-6, "had everything and lost its say"
+        demand(self.now - behind_since > LAG_LIMIT_S - 1e-6, "had everything and lost its say")
 
     def deadline(self) -> float | None:
         deadlines = [self.publisher.next_deadline(), *(node.subscriber.next_deadline() for node in self.nodes)]
@@ -239,13 +256,13 @@ class World:
             frames = 0
             while frames < 20 and self.publish(1, 200):
                 frames += 1
-            assert frames, "a stopped subscriber stops the publisher"
+            demand(frames, "a stopped subscriber stops the publisher")
             self.run(8.0, stopped)
         self.run(8.0)
         self._check_end(self.nodes)
-        assert self.publisher.held_bytes == 0, "something is held that everybody has"
+        demand(self.publisher.held_bytes == 0, "something is held that everybody has")
 
     def _check_end(self, nodes: list[Node]) -> None:
         for node in nodes:
             if node.next_record is not None:
-                assert node.next_record == self.publisher.next_record, "neither delivered nor counted as lost"
+                demand(node.next_record == self.publisher.next_record, "neither delivered nor counted as lost")

@@ -18,6 +18,12 @@ INITIAL_BYTES = 200
 MAX_SIZE = 150
 
 
+def demand(condition: object, what: str) -> None:
+    """As ``assert``, which ``python -O`` would strip: this module is none of pytest's."""
+    if not condition:
+        raise AssertionError(what)
+
+
 @dataclass(frozen=True)
 class Header:
     """The part of a frame that changes each time one is encoded; a frame sent again carries its old one."""
@@ -199,13 +205,13 @@ class World:
     def check(self) -> None:
         for index, node in enumerate(self.nodes):
             peer = self.nodes[1 - index]
-            assert peer.delivered == node.sent[: len(peer.delivered)], "not exactly once and in order"
+            demand(peer.delivered == node.sent[: len(peer.delivered)], "not exactly once and in order")
             held = sum(frame.size for frame in node.sending.held)
             most = max(WINDOW_BYTES, INITIAL_BYTES) + max(node.overdrawn, 0)
-            assert held <= most, f"holds {held} bytes for its peer, {most} allowed"
-            assert node.sending.sent_bytes <= node.sending.limit + MAX_SIZE, "more sent than granted"
-            assert sum(peer.in_hand) <= most, "the receiver is made to hold more than its window"
-            assert node.sending.acked - 1 <= len(peer.delivered), "acknowledged, and not delivered"
+            demand(held <= most, f"holds {held} bytes for its peer, {most} allowed")
+            demand(node.sending.sent_bytes <= node.sending.limit + MAX_SIZE, "more sent than granted")
+            demand(sum(peer.in_hand) <= most, "the receiver is made to hold more than its window")
+            demand(node.sending.acked - 1 <= len(peer.delivered), "acknowledged, and not delivered")
 
     def heal(self, seconds: float = 20.0) -> None:
         """Connect everything, let handlers work, and demand that everything arrives within ``seconds``."""
@@ -226,6 +232,6 @@ class World:
                 break
             self.advance(max(min(deadlines) - self.now, 0.0))
         for index, node in enumerate(self.nodes):
-            assert self.nodes[1 - index].delivered == node.sent, "not everything arrived after all faults were healed"
-            assert not node.sending.held, "not everything was acknowledged after all faults were healed"
-            assert node.sending.room_bytes > 0, "no credit came back after all faults were healed"
+            demand(self.nodes[1 - index].delivered == node.sent, "not everything arrived after all faults were healed")
+            demand(not node.sending.held, "not everything was acknowledged after all faults were healed")
+            demand(node.sending.room_bytes > 0, "no credit came back after all faults were healed")

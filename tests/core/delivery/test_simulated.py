@@ -51,6 +51,11 @@ class Deliveries(RuleBasedStateMachine):
     def lose(self, index: int, position: int) -> None:
         self.world.lose(index, position)
 
+    @rule(index=NODES, size=st.integers(1, MAX_SIZE))
+    def send_in_vain(self, index: int, size: int) -> None:
+        if self.world.send(index, 1, size):
+            self.world.lose(index, 0)
+
     @rule(index=NODES, which=st.integers(0, 2), frames=st.integers(1, 8))
     def deliver(self, index: int, which: int, frames: int) -> None:
         for _ in range(frames):
@@ -153,7 +158,7 @@ def _world(send: type[SendSession] = SendSession, receive: type[ReceiveSession] 
 def test_the_simulation_notices_when_a_rule_is_missing(world: type[World], complaint: str) -> None:
     machine = type("Ablated", (Deliveries,), {"world_class": world})
     found = settings(
-        max_examples=400,
+        max_examples=2000,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,

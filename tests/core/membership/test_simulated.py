@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 
 from tests.core.membership.simulation import TIMINGS, Process, World
+from zmesh.core.membership.approach import Approach
+from zmesh.core.membership.exchange import Exchange
 from zmesh.core.membership.machine import Membership
-from zmesh.core.membership.member import Member
+from zmesh.core.membership.member import Member, MembershipTimings
 from zmesh.core.membership.messages import Goodbye, MemberEventKind, NodeRecord
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -285,13 +288,25 @@ class NoHints(Membership):
 
 
 class NoRedial(Membership):
-    def _schedule_redial(self, member: Member) -> None:
-        pass
+    def __init__(self, record: NodeRecord, timings: MembershipTimings, random: Random) -> None:
+        super().__init__(record, timings, random)
+
+        class Impatient(Approach):
+            def schedule_redial(self, member: Member) -> None:
+                pass
+
+        self._approach = Impatient(self._roster, timings, random)
 
 
 class NoExchange(Membership):
-    def _exchange(self, member: Member, digest: int) -> None:
-        pass
+    def __init__(self, record: NodeRecord, timings: MembershipTimings, random: Random) -> None:
+        super().__init__(record, timings, random)
+
+        class Secretive(Exchange):
+            def compare(self, member: Member, digest: int) -> None:
+                pass
+
+        self._exchange = Secretive(self._roster, timings)
 
 
 class NoIncarnations(Membership):

@@ -124,8 +124,8 @@ class TopicPublisher:
 
     def receive_position(self, now: float, node_id: str, position: int) -> None:
         """A subscriber has every record below ``position``."""
-        subscriber = self._subscribers.get(node_id)
-        if subscriber is None or not subscriber.position < position <= self.next_record:
+        subscriber = self._subscriber(now, node_id, position)
+        if not subscriber.position < position <= self.next_record:
             return
         subscriber.position = position
         subscriber.progress_at = now
@@ -136,7 +136,8 @@ class TopicPublisher:
 
     def receive_repair_request(self, now: float, node_id: str, position: int) -> tuple[PublisherEffect, ...]:
         """A subscriber misses everything from ``position`` on."""
-        if node_id not in self._subscribers or position >= self.next_record:
+        self._subscriber(now, node_id, position)
+        if position >= self.next_record:
             return ()
         frames = tuple(held.data for held in self._held if held.first >= position)
         oldest = self._held[0].first if self._held else self.next_record
@@ -166,6 +167,14 @@ class TopicPublisher:
         waiting = [s for s in self._subscribers.values() if s.position < self.next_record]
         lag_ends = (s.progress_at + LAG_LIMIT_S for s in waiting if not s.lagging)
         return min((*(s.tail_at for s in waiting), *lag_ends), default=None)
+
+    def _subscriber(self, now: float, node_id: str, position: int) -> _Subscriber:
+        """Who speaks of the topic hears it: where it is not known, its unsubscribing of before came late."""
+        subscriber = self._subscribers.get(node_id)
+        if subscriber is None:
+            position = min(position, self.next_record)
+            subscriber = self._subscribers[node_id] = _Subscriber(position, now, now + TAIL_WAIT_S)
+        return subscriber
 
     def _release(self) -> None:
         acked, held = self.acked, self._held

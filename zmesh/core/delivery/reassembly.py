@@ -31,6 +31,8 @@ class Reassembly:
         if total > self._max_message_bytes:
             self._buffer = bytearray()
             raise ProtocolViolation("oversize_message", f"{total} bytes announced, {self._max_message_bytes} allowed")
+        if offset == 0 and len(chunk) == total:
+            return bytes(chunk)  # in one piece: it may come between the chunks of another
         if offset == 0:
             self.abandoned += bool(self._buffer)
             self._buffer, self._total = bytearray(), total
@@ -38,8 +40,6 @@ class Reassembly:
         if total != self._total or offset != len(buffer) or offset + len(chunk) > total or not len(chunk):
             self._buffer = bytearray()
             raise ProtocolViolation("chunk_out_of_order", f"chunk at {offset}+{len(chunk)} of {total}")
-        if len(chunk) == total:
-            return bytes(chunk)
         buffer += chunk  # grown as chunks come, so that an announced size alone costs no memory
         if len(buffer) < total:
             return None

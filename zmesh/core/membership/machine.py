@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from zmesh.core.membership.approach import Approach
+from zmesh.core.membership.exchange import Exchange
 from zmesh.core.membership.member import Link, Member, MembershipTimings, Status, contact_of
 from zmesh.core.membership.messages import (
     Contact,
@@ -19,7 +21,6 @@ from zmesh.core.membership.messages import (
     ControlMessage,
     Goodbye,
     Heartbeat,
-    Introduce,
     MemberEventKind,
     MembershipEffect,
     NodeRecord,
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Membership"]
 
-CONTACTS_PER_MESSAGE = 256
-MAX_DOUBLINGS = 16
-
 
 class Membership:
     """Who is in the mesh, as one node sees it. See the module for the shape of its inputs."""
@@ -46,6 +44,8 @@ class Membership:
         self._timings = timings
         self._random = random
         self._roster = Roster(record, timings)
+        self._approach = Approach(self._roster, timings, random)
+        self._exchange = Exchange(self._roster, timings)
         self._due: float | None = None
         self._left = False
         self._told_namesake = False
@@ -117,10 +117,7 @@ class Membership:
         self._begin(now)
         member = self._roster.get(node_id)
         if member is not None and not self._left:
-            member.dialling = None
-            member.redials += 1
-            self._schedule_redial(member)
-            self._tell_one_way(member)
+            self._approach.failed(member)
         return self._end()
 
     def disconnected(self, now: float, node_id: str) -> list[MembershipEffect]:
@@ -203,8 +200,8 @@ class Membership:
         self._heard(member, message.incarnation)
         if message.answer:
             self._roster.send(member, self._roster.heartbeat())
-        self._fetch(member)
-        self._exchange(member, message.contacts_digest)
+        self._exchange.fetch(member)
+        self._exchange.compare(member, message.contacts_digest)
 
     def _on_record_request(self, member: Member, _message: RecordRequest) -> None:
         self._roster.send(member, RecordAnswer(self._roster.record))
@@ -260,8 +257,7 @@ class Membership:
         is_same = member.record is not None and member.record.incarnation == incarnation
         if is_same and member.status in (Status.SUSPECT, Status.DEAD):
             self._roster.become_recovered(member)
-            if member.needs_dial:  # it may have moved while it was away
-                self._dial(member)
+            self._approach.dial_if_needed(member)  # it may have moved while it was away
 
     # -- introductions -----------------------------------------------------------------------------------------------
 
@@ -274,20 +270,9 @@ class Membership:
             member.contact = contact
             if member.is_linked:
                 self._heard(member, contact.incarnation)
-            if member.needs_dial:
-                self._dial(member)
+            self._approach.dial_if_needed(member)
         else:
-            self._learn_from_other(member, contact)
-
-    def _learn_from_other(self, member: Member, contact: Contact) -> None:
-        is_newer = contact.incarnation > max(member.contact.incarnation, member.gone_incarnation)
-        if is_newer or (not member.is_live and contact.incarnation == member.contact.incarnation):
-            member.contact = contact
-        if is_newer:
-            self._dial(member)
-        elif member.needs_dial and member.dialling is None:
-            soonest = max(self._roster.now, member.dialled_at + self._timings.redial_interval_s)
-            member.redial_at = soonest if member.redial_at is None else min(member.redial_at, soonest)
+            self._approach.learn_from_other(member, contact)
 
     def _on_introduced(self, link: Link) -> None:
         member = self._roster.find_or_add(link.contact)
@@ -312,38 +297,14 @@ class Membership:
     def _on_disconnected(self, member: Member) -> None:
         if member.hinted_at is None:
             member.hinted_at = self._roster.now
-        member.is_link_doubtful = True
-        if member.redial_at is None:  # it may have moved: if it lives, find the way again
-            member.redial_at = self._roster.now + self._timings.suspect_after_s
+        self._approach.doubt_link(member)
         self._roster.send(member, self._roster.heartbeat(answer=True))
 
     def _announce_move(self) -> None:
         """Introduce ourselves again: they dial us back at the new addresses."""
         for member in self._roster:
             if member.is_live:
-                self._dial(member)
-
-    def _dial(self, member: Member) -> None:
-        if member.dialling == member.contact:
-            return
-        member.dialling = member.contact
-        member.dialled_at = self._roster.now
-        member.redial_at = None
-        self._roster.effects.append(Introduce(member.contact))
-
-    def _schedule_redial(self, member: Member) -> None:
-        if member.is_settled:
-            return
-        doubled = self._timings.redial_interval_s * 2.0 ** min(member.redials, MAX_DOUBLINGS)
-        interval = min(doubled, self._timings.redial_interval_max_s)
-        member.redial_at = self._roster.now + interval * self._random.uniform(0.75, 1.0)
-
-    def _redial(self, member: Member) -> None:
-        member.redial_at = None
-        if member.status is Status.UNSEEN:
-            member.link = None  # it was introduced, and then never spoke
-        if member.needs_dial:
-            self._dial(member)
+                self._approach.dial(member)
 
     # -- records -----------------------------------------------------------------------------------------------------
 
@@ -355,7 +316,7 @@ class Membership:
         if member.link is None or member.link.contact.incarnation != record.incarnation:
             if member.contact.incarnation != record.incarnation:
                 member.contact = contact_of(record)
-                self._dial(member)
+                self._approach.dial(member)
             return
         previous, member.record, member.fresh = member.record, record, None
         if previous is None or previous.incarnation != record.incarnation:
@@ -370,26 +331,6 @@ class Membership:
         self._roster.become_alive(member)
         self._roster.notify(member, kind)
 
-    def _fetch(self, member: Member) -> None:
-        now, patience = self._roster.now, self._timings.heartbeat_interval_s
-        if member.lacks_record and (member.asked_at is None or now - member.asked_at >= patience):
-            member.asked_at = now
-            self._roster.send(member, RecordRequest())
-
-    def _exchange(self, member: Member, digest: int) -> None:
-        """Send the contacts we have to a member whose digest differs; often while views move, else now and then."""
-        if digest == self._roster.digest or not member.is_live:
-            return
-        pair = (digest, self._roster.digest)
-        timings, now = self._timings, self._roster.now
-        gap = timings.redial_interval_s if member.exchanged == pair else timings.heartbeat_interval_s
-        if member.exchanged is not None and now - member.exchanged_at < gap:
-            return
-        member.exchanged, member.exchanged_at = pair, now
-        others = [contact_of(record) for record in self.live_records() if record.node_id != member.node_id]
-        for start in range(0, len(others), CONTACTS_PER_MESSAGE):
-            self._roster.send(member, Contacts(tuple(others[start : start + CONTACTS_PER_MESSAGE])))
-
     # -- time --------------------------------------------------------------------------------------------------------
 
     def _review(self, member: Member) -> None:
@@ -398,11 +339,11 @@ class Membership:
             self._roster.become_suspect(member)
         if member.status is Status.SUSPECT and member.dead_at(self._timings) <= now:
             self._roster.become_dead(member)
-            self._schedule_redial(member)
+            self._approach.schedule_redial(member)
         if self._is_over(member):
             self._roster.forget(member)
         elif member.redial_at is not None and member.redial_at <= now:
-            self._redial(member)
+            self._approach.redial(member)
 
     def _is_over(self, member: Member) -> bool:
         since = member.mentioned_at if member.status is Status.UNSEEN else member.status_since
@@ -415,7 +356,7 @@ class Membership:
                 must_answer = member.status is not Status.ALIVE or member.hinted_at is not None
                 roster.send(member, roster.heartbeat(answer=must_answer))
                 if member.link is not None:
-                    self._fetch(member)
+                    self._exchange.fetch(member)
         roster.beaten_at = roster.now
         # Spread, so that the nodes of a mesh started by one script do not all speak at the same moment.
         roster.beat_at = roster.now + self._timings.heartbeat_interval_s * self._random.uniform(0.9, 1.0)
@@ -434,9 +375,3 @@ class Membership:
             self._told_namesake = True
             reason = f"another running node calls itself {own.node_id} too, and was started later: rename one of them"
             self._roster.effects.append(Report("duplicate_name", own.node_id, reason))
-
-    def _tell_one_way(self, member: Member) -> None:
-        if member.fresh is not None and member.status is Status.UNSEEN:
-            hosts = ", ".join(member.contact.hosts)
-            reason = f"{member.node_id} reaches this node, but does not answer at {hosts}: is a firewall in the way?"
-            self._roster.report(member, "one_way", reason)

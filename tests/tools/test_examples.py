@@ -1,0 +1,54 @@
+"""The examples are what a newcomer copies: each is run as its own first lines say."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.tools.programs import PATIENCE_S, ROOT, Program, environment
+
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
+
+
+def example(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments]
+
+
+def test_the_worker_answers_whoever_asks_by_capability(tmp_path: Path) -> None:
+    with Program(example("worker", "work"), home=tmp_path, more=UNBUFFERED) as worker:
+        worker.line("counts words")
+        asked = subprocess.run(
+            example("worker", "ask", "how many words are these"),
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        assert asked.returncode == 0, asked.stderr
+        assert "5 words, counted by process" in asked.stdout
+        worker.signal(signal.SIGINT)
+        assert worker.wait()[0] == 0
+
+
+def test_the_chat_reaches_everybody_in_it(tmp_path: Path) -> None:
+    with (
+        Program(example("chat", "alice"), home=tmp_path, more=UNBUFFERED) as alice,
+        Program(example("chat", "bob"), home=tmp_path, more=UNBUFFERED) as bob,
+    ):
+        for program in (alice, bob):
+            program.line("hello ")
+            program.line("is here")
+        alice.write("good morning")
+        assert bob.line("good morning") == "alice: good morning"
+        bob.write("likewise")
+        assert alice.line("likewise") == "bob: likewise"
+
+
+def test_the_fast_sender_loses_nothing(tmp_path: Path) -> None:
+    with Program(example("fast_sender"), home=tmp_path, more=UNBUFFERED) as sender:
+        assert sender.line("received all") == "received all 500,000 messages"
+        assert sender.line("a second").startswith("sent 500,000 messages, encrypted and acknowledged")
+        assert sender.wait()[0] == 0
