@@ -95,7 +95,8 @@ class ConsoleLogHandler(logging.Handler):
 @contextlib.contextmanager
 def logging_to(console: Console, level: str) -> Iterator[None]:
     """Log to standard error; where that is the console's terminal, through the console."""
-    handler = ConsoleLogHandler(console) if sys.stderr.isatty() and sys.stdout.isatty() else logging.StreamHandler()
+    on_its_terminal = sys.stderr.isatty() and sys.stdout.isatty() and not console.as_json
+    handler = ConsoleLogHandler(console) if on_its_terminal else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(
         level.upper()

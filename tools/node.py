@@ -54,8 +54,8 @@ def _main(argv: Sequence[str] | None) -> int:
     add_flags(parser, NODE_SETTINGS)
     choice = choose(NodeChoice, NODE_SETTINGS, parser.parse_args(argv))
     config = choice.network_config()
-    offers = [load_offer(spec) for spec in choice.agent]
     with stop_on_signals() as stop:
+        offers = [load_offer(spec) for spec in choice.agent]
         console = Console(sys.stdout, as_json=choice.json, lost=stop.set)
         with logging_to(console, choice.log_level):
             zmesh.run(_run(config, offers, console, stop))
@@ -95,8 +95,14 @@ class _Node:
 
     def _say_hello(self, agents: Sequence[Agent]) -> None:
         info = self._network.info()
-        join = self._network.invite(INVITATION_S) if info.has_authority else None
-        self._console.report(banner(info, agents, join))
+        self._console.report(banner(info, agents, self._invitation() if info.has_authority else None))
+
+    def _invitation(self) -> str | None:
+        try:
+            return self._network.invite(INVITATION_S)
+        except NetworkError as error:  # too many are open, for one: no reason not to run
+            self._console.report(Report("error", [f"! no join string: {error}"], {"text": str(error)}))
+            return None
 
     async def _until_stopped(self, *works: Coroutine[Any, Any, None]) -> None:
         """Run the works until asked to stop; the first failure among them ends all, and is raised."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zmesh import ConfigurationError
+from zmesh import ConfigurationError, __version__
 
 __all__ = ["Kind", "Parser", "Setting", "Value", "add_flags", "check_choice", "nearest", "positive", "resolve"]
 
@@ -61,6 +61,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **keywords: Any) -> None:
         # An abbreviation would change its meaning with the next flag that starts alike.
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **keywords)
+
+        self.add_argument("--version", action="version", version=f"zmesh-agents {__version__}")
 
     def error(self, message: str) -> Any:
         """Raise the message as a ``ConfigurationError``."""

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -28,7 +28,8 @@ ResultT = TypeVar("ResultT")
 class StopRequest:
     """Set once somebody wants the program to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, signums: Sequence[signal.Signals]) -> None:
+        self._signums = signums
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event = asyncio.Event()
         self._signum: int | None = None
@@ -36,6 +37,11 @@ class StopRequest:
     def attach(self) -> None:
         """Use the running loop from now on; a signal that came earlier counts."""
         self._loop = asyncio.get_running_loop()
+        for signum in self._signums:
+            # Our handler stays, but the loop now wakes up for the signal: one that comes just before the loop goes to
+            # sleep would otherwise be handled after its next event only.
+            self._loop.add_signal_handler(signum, _wake_up)
+            signal.signal(signum, self.receive)
         if self._signum is not None:
             self.set()
 
@@ -74,6 +80,10 @@ class StopRequest:
             self._loop.call_soon_threadsafe(self.set)
 
 
+def _wake_up() -> None:
+    """What the loop does for a signal: it has run ``receive`` on the way here."""
+
+
 async def cancelled(task: asyncio.Future[Any]) -> None:
     """Cancel the task unless it is done, and wait until it has ended."""
     if not task.done():
@@ -84,10 +94,10 @@ async def cancelled(task: asyncio.Future[Any]) -> None:
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """A ``StopRequest`` that the signals set, for as long as the context is open; the loop calls ``attach``."""
-    request = StopRequest()
     wanted = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup, and meant to stay so
         wanted.append(signal.SIGHUP)
+    request = StopRequest(wanted)
     previous = {signum: signal.signal(signum, request.receive) for signum in wanted}
     try:
         yield request

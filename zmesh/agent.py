@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType
 from zmesh.receipt import Receipt
+from zmesh.wire.data import Kind
 from zmesh.wire.limits import INLINE_BYTES, RECORD_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ class Agent:
         self._messenger = messenger
         self._mailbox = mailbox
         self._routes: dict[object, Route] = {}  # of plain sends, by destination; emptied when the mesh changes
-        self.request_routes: dict[object, Route] = {}  # the same of requests, by destination and priority
+        self._request_routes: dict[object, Route] = {}  # the same of requests
+        self._requests = messenger.requests
 
     async def send(
         self,
@@ -86,7 +89,19 @@ class Agent:
         with what the
         remote handler raised, ``UnknownAgent``, ``PeerLost``, ``MessageTooLarge``, ``NotJoined``.
         """
-        return await self._messenger.request(self, to, payload, timeout_s, priority)
+        # A hot path as well: one coroutine deep, and nothing awaited but the answer.
+        route = self._request_routes.get(to)
+        if route is None or timeout_s is None or not timeout_s > 0 or priority is not _NORMAL:
+            return await self._messenger.request(self, to, payload, timeout_s, priority)
+        outbox = route.outbox
+        if outbox.budget <= 0 or type(payload) is not bytes or len(payload) > INLINE_BYTES:
+            return await self._messenger.request(self, to, payload, timeout_s, priority)
+        number = outbox.append(route, payload)
+        try:
+            return await self._requests.expect(route, number, timeout_s)
+        except CancelledError:
+            self._requests.forget(outbox, number)
+            raise
 
     async def reply(self, message: AgentMessage, payload: bytes = b"") -> None:
         """Answer a request that was read by iterating over this agent. Raises ``UsageError`` for any other message."""
@@ -122,14 +137,20 @@ class Agent:
         if not self._mailbox.closed:
             await self._messenger.unregister(self.agent_id)
 
+    def plain_route(self, to: int | Capability) -> Route | None:
+        """The route of plain sends to ``to``, where it is known and open."""
+        route = self._routes.get(to)
+        return route if route is not None and route.outbox.closed is None else None
+
     def forget_routes(self) -> None:
         """The mesh has changed: resolve destinations anew."""
         self._routes.clear()
-        self.request_routes.clear()
+        self._request_routes.clear()
 
-    def remember_route(self, to: int | Capability, route: Route) -> None:
-        """Send plainly to ``to`` along ``route`` from now on."""
-        self._routes[to] = route
+    def remember_route(self, to: int, route: Route) -> None:
+        """Send to, or ask, agent ``to`` along ``route`` from now on, where nothing special is wanted."""
+        routes = self._routes if route.kind is Kind.MESSAGE else self._request_routes
+        routes[to] = route
 
     def __repr__(self) -> str:
         return f"Agent({self.agent_id}, capabilities={list(self.capabilities)})"

@@ -96,7 +96,7 @@ class Coordinator:
         self._farewells[record.node_id] = self._loop.call_later(window_s, self._give_up, record.node_id, reason)
 
     def _plan_parting(self, node_id: str) -> None:
-        """It said goodbye on the control plane; its last acknowledgements may still be on their way on the data plane."""
+        """It said goodbye on the control plane; last acknowledgements may still be on their way on the data plane."""
         self._cancel_farewell(node_id)
         reason = f"node {node_id} has left the mesh"
         self._farewells[node_id] = self._loop.call_later(PARTING_GRACE_S, self._give_up, node_id, reason)

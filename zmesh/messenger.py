@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -57,6 +56,7 @@ class Messenger:
         self._publishing = publishing
         self._registry = registry
         self._local = LocalOutbox(plane)
+        self.requests = plane.requests
         self._agents: dict[int, Agent] = {}
         self._request_timeout_s = request_timeout_s
         self._handler_concurrency = handler_concurrency
@@ -113,15 +113,13 @@ class Messenger:
     ) -> Receipt:
         """A send that the hot path of ``Agent.send`` leaves to us: first of its kind, large, or out of credit."""
         data = self._checked(payload)
+        is_plain = message_type is MessageType.COMMAND and priority is MessagePriority.NORMAL and not ttl_ms
         while True:
-            route = self._route(agent.agent_id, to, Kind.MESSAGE, message_type, priority, ttl_ms)
-            if (
-                isinstance(to, int)
-                and message_type is MessageType.COMMAND
-                and priority is MessagePriority.NORMAL
-                and not ttl_ms
-            ):
-                agent.remember_route(to, route)
+            route = agent.plain_route(to) if is_plain else None
+            if route is None:
+                route = self._route(agent.agent_id, to, Kind.MESSAGE, message_type, priority, ttl_ms)
+                if is_plain and isinstance(to, int):
+                    agent.remember_route(to, route)
             try:
                 return Receipt(route.outbox, await self._append(route, data))
             except PeerLost:
@@ -133,32 +131,28 @@ class Messenger:
     async def request(
         self, agent: Agent, to: int | Capability, payload: bytes, timeout_s: float | None, priority: MessagePriority
     ) -> AgentMessage:
-        """See ``Agent.request``."""
+        """A request that the hot path of ``Agent.request`` leaves to us."""
+        data = self._checked(payload)
         if timeout_s is None:
             timeout_s = self._request_timeout_s
-        elif not 0 < timeout_s < math.inf:
-            raise UsageError(f"timeout_s={timeout_s} must be positive and finite: nothing waits for ever")
-        key = (to, priority)
-        route = agent.request_routes.get(key)
-        if route is None or route.outbox.closed is not None:
-            route = self._route(agent.agent_id, to, Kind.REQUEST, MessageType.QUERY, priority, 0)
-            if isinstance(to, int):
-                agent.request_routes[key] = route
-        outbox = route.outbox
-        if outbox.budget <= 0 or type(payload) is not bytes or len(payload) > INLINE_BYTES:
-            return await self._request_slowly(route, self._checked(payload), timeout_s)
-        return await self._plane.requests.answer_to(route, outbox.append(route, payload), timeout_s)
-
-    async def _request_slowly(self, route: Route, payload: bytes, timeout_s: float) -> AgentMessage:
+        elif not timeout_s > 0:
+            raise UsageError(f"timeout_s={timeout_s} must be positive: nothing waits for ever")
         started = self._plane.loop.time()
+        route = self._route(agent.agent_id, to, Kind.REQUEST, MessageType.QUERY, priority, 0)
+        if isinstance(to, int) and priority is MessagePriority.NORMAL:
+            agent.remember_route(to, route)
         try:
             async with asyncio.timeout(timeout_s):
-                number = await self._append(route, payload)
+                number = await self._append(route, data)
         except TimeoutError:
             self._plane.statistics.requests_timed_out += 1
             raise no_answer(route.to_agent, timeout_s) from None
         left_s = max(timeout_s - (self._plane.loop.time() - started), 0.001)
-        return await self._plane.requests.answer_to(route, number, left_s)
+        try:
+            return await self.requests.expect(route, number, left_s)
+        except asyncio.CancelledError:
+            self.requests.forget(route.outbox, number)
+            raise
 
     async def send_message(self, message: AgentMessage) -> Receipt:
         """Send a message its user has made, with its own id and time."""

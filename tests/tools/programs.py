@@ -110,6 +110,18 @@ class Program:
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
+    def write_until(self, line: str, heard_by: Program, part: str) -> None:
+        """Give it the line again and again until the other one prints ``part``.
+
+        For groups alone: somebody who has just been seen to join may still be a moment from being subscribed.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(part in event["text"] for event in heard_by.events if event["event"] == "line"):
+            assert time.monotonic() < deadline, f"{line!r} is not heard among {heard_by.events}"
+            self.write(line)
+            with heard_by._news:
+                heard_by._news.wait(1.0)
+
     def expect(self, wanted: Callable[[Event], bool], since: int = 0) -> Event:
         """The first such event, when it is there."""
 

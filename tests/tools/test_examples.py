@@ -41,10 +41,8 @@ def test_the_chat_reaches_everybody_in_it(tmp_path: Path) -> None:
         for program in (alice, bob):
             program.line("hello ")
             program.line("is here")
-        alice.write("good morning")
-        assert bob.line("good morning") == "alice: good morning"
-        bob.write("likewise")
-        assert alice.line("likewise") == "bob: likewise"
+        alice.write_until("good morning", bob, "alice: good morning")
+        bob.write_until("likewise", alice, "bob: likewise")
 
 
 def test_the_fast_sender_loses_nothing(tmp_path: Path) -> None:

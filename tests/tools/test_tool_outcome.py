@@ -19,6 +19,7 @@ from zmesh import (
     RequestTimeout,
     UnknownAgent,
     UsageError,
+    __version__,
 )
 from zmesh.tools.outcome import ExitCode, exit_code_of, run_program
 
@@ -64,12 +65,13 @@ def test_a_bug_passes_with_its_traceback() -> None:
 
 
 @pytest.mark.parametrize("module", ["zmesh.tools.node", "zmesh.tools.cli"])
-def test_help_is_code_0_and_wrong_usage_code_2(module: str) -> None:
+def test_help_and_version_are_code_0_and_wrong_usage_code_2(module: str) -> None:
     def run(argument: str) -> subprocess.CompletedProcess[str]:
         code = f"import sys; from {module} import main; sys.exit(main([{argument!r}]))"
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
 
-    helped, wrong = run("--help"), run("--wrong")
+    helped, version, wrong = run("--help"), run("--version"), run("--wrong")
+    assert (version.returncode, version.stdout) == (0, f"zmesh-agents {__version__}\n")
     assert (helped.returncode, helped.stderr) == (0, "")
     assert "exit codes: 0 " in helped.stdout
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)

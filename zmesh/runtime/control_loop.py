@@ -59,47 +59,60 @@ class ControlLoop:
     ) -> None:
         self._bound = bound
         self._zap = zap
+        self._allowed = allowed
         self._incidents = incidents
+        self._trust = trust
+        self._timings = timings
+        self._chance = random.Random(seed)
         self._reactor = Reactor()
-        chance = random.Random(seed)
         self.links = Links(context, trust.identity, self._reactor, time.monotonic, self.disconnected)
-        self.members = Members(
-            record=record,
-            timings=timings,
-            chance=chance,
-            router=bound.control,
-            links=self.links,
-            verifier=trust.verifier,
-            allowed=allowed,
-            incidents=incidents,
-            clock=time.monotonic,
-            notify=notify,
-        )
-        self.meetings = Meetings(
-            context=context,
-            identity=trust.identity,
-            verifier=trust.verifier,
-            timings=timings,
-            chance=chance,
-            reactor=self._reactor,
-            members=self.members,
-            allowed=allowed,
-            incidents=incidents,
-            clock=time.monotonic,
-        )
+        self.members = self._make_members(record, notify)
+        self.meetings = self._make_meetings(context)
         self.members.connect(self.meetings.meet, self.meetings.lost)
-        self.server = IntroductionServer(
-            bound.introduction,
-            trust.identity,
-            trust.verifier,
-            trust.authority,
-            incidents,
-            now_ms,
-            self.meetings.admit,
-        )
+        self.server = self._make_server()
         self._listeners: list[ListenerWatch] = []
         self._review_at = 0.0
         self._is_running = True
+
+    def _make_members(self, record: NodeRecord, notify: Callable[[ControlNotice], None]) -> Members:
+        return Members(
+            record=record,
+            timings=self._timings,
+            chance=self._chance,
+            router=self._bound.control,
+            links=self.links,
+            verifier=self._trust.verifier,
+            allowed=self._allowed,
+            incidents=self._incidents,
+            clock=time.monotonic,
+            notify=notify,
+        )
+
+    def _make_meetings(self, context: zmq.Context[zmq.Socket[bytes]]) -> Meetings:
+        return Meetings(
+            context=context,
+            identity=self._trust.identity,
+            verifier=self._trust.verifier,
+            timings=self._timings,
+            chance=self._chance,
+            reactor=self._reactor,
+            members=self.members,
+            allowed=self._allowed,
+            incidents=self._incidents,
+            clock=time.monotonic,
+        )
+
+    def _make_server(self) -> IntroductionServer:
+        trust = self._trust
+        return IntroductionServer(
+            self._bound.introduction,
+            trust.identity,
+            trust.verifier,
+            trust.authority,
+            self._incidents,
+            now_ms,
+            self.meetings.admit,
+        )
 
     # -- the thread --------------------------------------------------------------------------------------------------
 

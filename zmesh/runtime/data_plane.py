@@ -18,7 +18,7 @@ from zmesh.runtime.mailbox import Batch, Mailbox
 from zmesh.runtime.outbox import Outbox, answer_route
 from zmesh.runtime.received import received_messages
 from zmesh.runtime.requests import UNKNOWN_AGENT, Requests
-from zmesh.runtime.sockets import CurveKeys, cut_connection, has_input
+from zmesh.runtime.sockets import NOBLOCK, CurveKeys, cut_connection, has_input
 from zmesh.wire.data import Frame, Kind, Run, TopicNote, decode_frame, encode_failure
 
 __all__ = ["DataPlane"]
@@ -161,11 +161,11 @@ class DataPlane:
                 self.settle_later(link)
 
     def _read_frame(self, router: zmq.Socket[bytes]) -> Link | None:
-        router.recv(zmq.NOBLOCK)
-        part = router.recv(zmq.NOBLOCK, copy=False)
+        router.recv(NOBLOCK)
+        part = router.recv(NOBLOCK, copy=False)
         attachment = None
         if part.more:
-            attachment = router.recv(zmq.NOBLOCK, copy=False)
+            attachment = router.recv(NOBLOCK, copy=False)
             if attachment.more:
                 self._drain_message(router)
                 self._refuse(part, ProtocolViolation("malformed_frame", "more than two parts"))
@@ -205,7 +205,7 @@ class DataPlane:
         )
 
     def _drain_message(self, router: zmq.Socket[bytes]) -> None:
-        while router.recv(zmq.NOBLOCK, copy=False).more:
+        while router.recv(NOBLOCK, copy=False).more:
             pass
 
     def _refuse(self, part: zmq.Frame, violation: ProtocolViolation) -> None:

@@ -103,6 +103,7 @@ class Mailbox:
         """Handle what the batch still has, one after the other; ends early once somebody else has gone on with it."""
         handler, always_awaitable = self._handler, self._always_awaitable
         turn, answers_to = batch.turn, batch.answers_to
+        reply_route: Route | None = None  # one requester sent them all
         if handler is None:
             return
         for message in batch.messages:
@@ -115,7 +116,13 @@ class Mailbox:
             except asyncio.CancelledError as error:
                 self._cancelled(batch, message, error, turn)
             else:
-                if answers_to is not None:
+                if answers_to is None:
+                    pass
+                elif type(result) is bytes and answers_to.closed is None:
+                    if reply_route is None:
+                        reply_route = self._reply_route(answers_to, message.from_agent, Kind.REPLY)
+                    answers_to.append_reply(reply_route, message._number, result)
+                else:
                     self._answer(answers_to, message, result)
             if batch.turn != turn:
                 self._finished(batch)

@@ -18,22 +18,12 @@ from zmesh.runtime.room import Room
 from zmesh.wire.data import Kind, Run, encode_failure
 from zmesh.wire.limits import FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
 
-__all__ = ["Label", "Outbox", "PendingRequest", "Requests", "Route", "answer_route"]
+__all__ = ["Deadline", "Label", "Outbox", "Requests", "Route", "answer_route"]
 
 Label = tuple[str, int]  # the message id and the time (ms since the epoch) that a user gave a message
-Requests = dict[int, tuple["asyncio.Future[AgentMessage]", "dict[asyncio.Future[AgentMessage], PendingRequest]"]]
-
-
-class PendingRequest:
-    """What a request's expiry needs to know; lives in a slot of the deadline wheel."""
-
-    __slots__ = ("number", "outbox", "timeout_s", "to_agent")
-
-    def __init__(self, outbox: Outbox, number: int, to_agent: int, timeout_s: float) -> None:
-        self.outbox = outbox
-        self.number = number
-        self.to_agent = to_agent
-        self.timeout_s = timeout_s
+Answer = asyncio.Future[AgentMessage]
+Deadline = tuple["Outbox", int, int, float]  # of a request: its outbox, number, agent asked, timeout in seconds
+Requests = dict[int, tuple[Answer, dict[Answer, Deadline]]]  # by number; with the slot of the deadline wheel
 
 
 class Route:

@@ -24,7 +24,7 @@ from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.link import Link, PeerAddress
 from zmesh.runtime.mailbox import Batch
 from zmesh.runtime.received import Origin, published_messages
-from zmesh.runtime.sockets import has_input
+from zmesh.runtime.sockets import NOBLOCK, has_input
 from zmesh.runtime.subscription import PeerSubscription
 from zmesh.runtime.topic import BROADCAST_TOPIC, Heard, PublishedTopic, TopicFeed, topic_of
 from zmesh.wire.data import TopicNote, TopicNoteKind, TopicRun, decode_topic_frame
@@ -108,7 +108,7 @@ class Publishing:
 
     def send_published(self, data: bytes) -> None:
         """Send on the publish socket, which never blocks; a subscriber over its high-water mark misses it."""
-        self._xpub.send(data, zmq.NOBLOCK)
+        self._xpub.send(data, NOBLOCK)
         self.plane.statistics.frames_sent += 1
         self.plane.statistics.bytes_sent += len(data)
         if has_input(self._xpub):  # sending may eat the descriptor's edge
@@ -117,7 +117,7 @@ class Publishing:
     def _read_subscriptions(self) -> None:
         xpub = self._xpub
         while not xpub.closed and has_input(xpub):
-            part = xpub.recv(zmq.NOBLOCK, copy=False)
+            part = xpub.recv(NOBLOCK, copy=False)
             message = part.bytes
             if message[:1] == b"\x01" and message[-1:] == b"\0":
                 self._subscribed(part, message[1:])

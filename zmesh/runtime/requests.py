@@ -10,7 +10,7 @@ from zmesh.core.delivery import DeadlineWheel
 from zmesh.errors import HandlerFailed, NetworkError, ProtocolViolation, RequestTimeout, UnknownAgent
 from zmesh.model import AgentMessage
 from zmesh.runtime.counters import Statistics
-from zmesh.runtime.outbox import Outbox, PendingRequest, Route
+from zmesh.runtime.outbox import Deadline, Outbox, Route
 from zmesh.runtime.received import ReceivedMessage, received_messages
 from zmesh.wire.data import Kind, Run, decode_failure
 
@@ -25,24 +25,27 @@ class Requests:
     def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Statistics) -> None:
         self._loop = loop
         self._statistics = statistics
-        self._wheel: DeadlineWheel[asyncio.Future[AgentMessage], PendingRequest] = DeadlineWheel()
+        self._wheel: DeadlineWheel[asyncio.Future[AgentMessage], Deadline] = DeadlineWheel()
 
-    async def answer_to(self, route: Route, number: int, timeout_s: float) -> AgentMessage:
-        """Wait for the answer to the request numbered ``number``.
+    def expect(self, route: Route, number: int, timeout_s: float) -> asyncio.Future[AgentMessage]:
+        """The future of the answer to the request numbered ``number``; ``forget`` it where nobody waits any more.
 
-        Raises ``RequestTimeout``, ``HandlerFailed``, ``UnknownAgent`` or ``PeerLost``.
+        It raises ``RequestTimeout``, ``HandlerFailed``, ``UnknownAgent`` or ``PeerLost``.
         """
         outbox = route.outbox
         future: asyncio.Future[AgentMessage] = self._loop.create_future()
         slot = self._wheel.slot(monotonic() + timeout_s)
-        slot[future] = PendingRequest(outbox, number, route.to_agent, timeout_s)
+        slot[future] = (outbox, number, route.to_agent, timeout_s)
         outbox.requests[number] = (future, slot)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            outbox.requests.pop(number, None)
+        return future
+
+    @staticmethod
+    def forget(outbox: Outbox, number: int) -> None:
+        """Whoever waited for this answer has been cancelled."""
+        pending = outbox.requests.pop(number, None)
+        if pending is not None:
+            future, slot = pending
             slot.pop(future, None)
-            raise
 
     def fail(self, outbox: Outbox, error: NetworkError) -> None:
         """No answer will come from there any more."""
@@ -54,11 +57,11 @@ class Requests:
 
     def expire(self, now: float) -> None:
         """End the requests whose deadline has passed."""
-        for future, pending in self._wheel.expired(now):
-            pending.outbox.requests.pop(pending.number, None)
+        for future, (outbox, number, to_agent, timeout_s) in self._wheel.expired(now):
+            outbox.requests.pop(number, None)
             if not future.done():
                 self._statistics.requests_timed_out += 1
-                future.set_exception(no_answer(pending.to_agent, pending.timeout_s))
+                future.set_exception(no_answer(to_agent, timeout_s))
 
     def deliver(self, outbox: Outbox, run: Run, first: int, timestamp: int) -> None:
         """Hand a run of answers to whoever waits for them."""

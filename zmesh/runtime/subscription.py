@@ -14,7 +14,7 @@ import zmq
 
 from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.link import PeerAddress
-from zmesh.runtime.sockets import client_socket, has_input
+from zmesh.runtime.sockets import NOBLOCK, client_socket, has_input
 from zmesh.runtime.topic import TopicFeed
 from zmesh.wire.limits import MAX_PART_BYTES
 
@@ -75,7 +75,7 @@ class PeerSubscription:
         for _ in range(FRAMES_PER_TURN):
             if socket.closed or not has_input(socket):
                 return
-            self._received(self, socket.recv(zmq.NOBLOCK))
+            self._received(self, socket.recv(NOBLOCK))
         self._loop.call_soon(self.read)
 
     def close(self) -> None:

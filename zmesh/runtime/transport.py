@@ -9,7 +9,7 @@ from typing import Final
 import zmq
 
 from zmesh.runtime.monitor import DIALLER_EVENTS, SocketMonitor
-from zmesh.runtime.sockets import CurveKeys, client_socket
+from zmesh.runtime.sockets import NOBLOCK, SNDMORE_NOBLOCK, CurveKeys, client_socket
 from zmesh.wire.limits import MAX_PART_BYTES
 
 __all__ = ["DealerTransport"]
@@ -76,10 +76,10 @@ class DealerTransport:
             return False
         try:
             if len(parts) == 1:
-                socket.send(parts[0], zmq.NOBLOCK)
+                socket.send(parts[0], NOBLOCK)
             else:
-                socket.send(parts[0], zmq.SNDMORE | zmq.NOBLOCK)
-                socket.send(parts[1], zmq.NOBLOCK, copy=len(parts[1]) <= COPIED_BYTES)
+                socket.send(parts[0], SNDMORE_NOBLOCK)
+                socket.send(parts[1], NOBLOCK, copy=len(parts[1]) <= COPIED_BYTES)
         except zmq.Again:
             return False
         return True

@@ -9,14 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
-PLACES = {"delivery": "tests/core/delivery", "broadcast": "tests/core/broadcast", "wire": "tests/wire"}
+PLACES = {
+    "delivery": "tests/core/delivery",
+    "broadcast": "tests/core/broadcast",
+    "wire": "tests/wire",
+    "integration": "tests/integration",
+}
 NAMED = sorted(set(re.findall(r"`(\w+)/(test_\w+\.py)::(\w+)`", PAGE)))
 
 
 @pytest.mark.parametrize(("place", "file", "test"), NAMED)
 def test_every_test_it_names_is_there(place: str, file: str, test: str) -> None:
     source = (ROOT / PLACES[place] / file).read_text(encoding="utf-8")
-    assert re.search(rf"^(def {test}\(|{test} = )", source, re.MULTILINE), f"{file} has no {test}"
+    assert re.search(rf"^((async )?def {test}\(|{test} = )", source, re.MULTILINE), f"{file} has no {test}"
 
 
 def test_every_promise_names_a_test() -> None:

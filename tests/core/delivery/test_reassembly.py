@@ -91,6 +91,8 @@ class Reference:
         self.chunks: list[tuple[int, int, bytes]] = []
 
     def receive(self, total: int, offset: int, chunk: bytes) -> bytes | None:
+        if offset == 0 and len(chunk) == total <= LIMIT:
+            return chunk
         if offset == 0:
             self.chunks = []
         self.chunks.append((total, offset, chunk))

@@ -13,6 +13,7 @@ from zmesh.core.membership.exchange import Exchange
 from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.member import Member, MembershipTimings
 from zmesh.core.membership.messages import Goodbye, MemberEventKind, NodeRecord
+from zmesh.core.membership.pulse import Pulse
 
 NAMES = ["a", "b", "c", "d", "e"]
 QUIET_S = 14.0  # longer than the longest redial, and the dead-line after it
@@ -271,8 +272,14 @@ def test_scenario(name: str) -> None:
 
 
 class NoSelfDoubt(Membership):
-    def _doubt_self(self, late: float) -> None:
-        pass
+    def __init__(self, record: NodeRecord, timings: MembershipTimings, random: Random) -> None:
+        super().__init__(record, timings, random)
+
+        class Confident(Pulse):
+            def doubt_self(self, late: float) -> None:
+                pass
+
+        self._pulse = Confident(self._roster, timings, self._approach, self._exchange, random)
 
 
 class NoRefutation(Membership):
@@ -296,6 +303,7 @@ class NoRedial(Membership):
                 pass
 
         self._approach = Impatient(self._roster, timings, random)
+        self._pulse = Pulse(self._roster, timings, self._approach, self._exchange, random)
 
 
 class NoExchange(Membership):
@@ -328,7 +336,7 @@ class NoRecovery(Membership):
 class NoCoalescing(Membership):
     def update_record(self, now: float, record: NodeRecord) -> list:  # type: ignore[type-arg]  # an ablation
         effects = super().update_record(now, record)
-        self._beat()
+        self._pulse.beat()
         return effects + self._roster.effects
 
 

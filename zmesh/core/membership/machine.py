@@ -26,8 +26,8 @@ from zmesh.core.membership.messages import (
     NodeRecord,
     RecordAnswer,
     RecordRequest,
-    Report,
 )
+from zmesh.core.membership.pulse import Pulse
 from zmesh.core.membership.roster import Roster
 from zmesh.errors import check
 
@@ -42,13 +42,12 @@ class Membership:
 
     def __init__(self, record: NodeRecord, timings: MembershipTimings, random: random.Random) -> None:
         self._timings = timings
-        self._random = random
         self._roster = Roster(record, timings)
         self._approach = Approach(self._roster, timings, random)
         self._exchange = Exchange(self._roster, timings)
+        self._pulse = Pulse(self._roster, timings, self._approach, self._exchange, random)
         self._due: float | None = None
         self._left = False
-        self._told_namesake = False
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -96,10 +95,7 @@ class Membership:
         """Do what has fallen due. The first call starts the machine."""
         self._begin(now)
         if not self._left:
-            for member in self._roster:
-                self._review(member)
-            if self._roster.beat_at is None or self._roster.beat_at <= now:
-                self._beat()
+            self._pulse.handle_timeout()
         return self._end()
 
     def introduced(self, now: float, contact: Contact) -> list[MembershipEffect]:
@@ -158,38 +154,11 @@ class Membership:
         self._roster.now = now
         self._roster.effects = []
         if late > self._timings.heartbeat_interval_s:
-            self._doubt_self(late)
+            self._pulse.doubt_self(late)
 
     def _end(self) -> list[MembershipEffect]:
-        self._due = None if self._left else self._earliest()
+        self._due = None if self._left else self._pulse.next_deadline()
         return self._roster.effects
-
-    def _earliest(self) -> float | None:
-        if self._roster.beat_at is None:
-            return None
-        deadlines = [self._roster.beat_at]
-        for member in self._roster:
-            if member.status is Status.ALIVE:
-                deadlines.append(member.suspect_at(self._timings))
-            elif member.status is Status.SUSPECT:
-                deadlines.append(member.dead_at(self._timings))
-            if member.redial_at is not None:
-                deadlines.append(member.redial_at)
-        return min(deadlines)
-
-    def _doubt_self(self, late: float) -> None:
-        """We did not run for ``late`` seconds. That was not the others' silence: give it back to them.
-
-        After a real pause others may have given us up and stopped their heartbeats; they need time to hear of us.
-        """
-        for member in self._roster:
-            member.heard_at += late
-            if member.hinted_at is not None:
-                member.hinted_at += late
-            if late >= self._timings.suspect_after_s:
-                member.heard_at = max(member.heard_at, self._roster.now - self._timings.suspect_after_s)
-                member.hinted_at = None
-        self._roster.beat_at = self._roster.now
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -228,7 +197,7 @@ class Membership:
     def _on_contacts(self, sender: str, message: Contacts) -> None:
         for contact in message.contacts:
             if contact.node_id == self._roster.record.node_id:
-                self._meet_namesake(contact)
+                self._roster.meet_namesake(contact)
             elif contact.hosts and not self.refuses(contact):
                 self._learn(contact, is_direct=contact.node_id == sender)
 
@@ -246,7 +215,7 @@ class Membership:
         if member.record is None or incarnation >= member.record.incarnation:
             return False
         if member.is_live:
-            self._tell_duplicate(member)
+            self._roster.tell_duplicate(member)
             return True
         # The dead may come back with a clock set back, but then by introducing themselves.
         return member.link is None or member.link.contact.incarnation != incarnation
@@ -285,14 +254,9 @@ class Membership:
         member.redial_at = None if member.is_live else self._roster.now + self._timings.dead_after_s
         self._roster.send(member, self._roster.heartbeat(answer=True))
         self._roster.send(member, RecordAnswer(self._roster.record))
-        if member.is_live and previous is not None and previous.host != link.host and self._is_in_force(link):
+        if member.is_live and previous is not None and previous.host != link.host and member.is_in_force(link.contact):
             self._roster.notify(member, MemberEventKind.CHANGED, f"reached at {link.host} now")
         self._settle(member)
-
-    def _is_in_force(self, link: Link) -> bool:
-        member = self._roster.get(link.contact.node_id)
-        record = member.record if member is not None else None
-        return record is not None and record.incarnation == link.contact.incarnation
 
     def _on_disconnected(self, member: Member) -> None:
         if member.hinted_at is None:
@@ -330,48 +294,3 @@ class Membership:
         member.told -= {"duplicate_name", "one_way"}
         self._roster.become_alive(member)
         self._roster.notify(member, kind)
-
-    # -- time --------------------------------------------------------------------------------------------------------
-
-    def _review(self, member: Member) -> None:
-        now = self._roster.now
-        if member.status is Status.ALIVE and member.suspect_at(self._timings) <= now:
-            self._roster.become_suspect(member)
-        if member.status is Status.SUSPECT and member.dead_at(self._timings) <= now:
-            self._roster.become_dead(member)
-            self._approach.schedule_redial(member)
-        if self._is_over(member):
-            self._roster.forget(member)
-        elif member.redial_at is not None and member.redial_at <= now:
-            self._approach.redial(member)
-
-    def _is_over(self, member: Member) -> bool:
-        since = member.mentioned_at if member.status is Status.UNSEEN else member.status_since
-        return not member.is_live and self._roster.now - since >= self._timings.forget_after_s
-
-    def _beat(self) -> None:
-        roster = self._roster
-        for member in roster:
-            if member.status is not Status.DEAD:
-                must_answer = member.status is not Status.ALIVE or member.hinted_at is not None
-                roster.send(member, roster.heartbeat(answer=must_answer))
-                if member.link is not None:
-                    self._exchange.fetch(member)
-        roster.beaten_at = roster.now
-        # Spread, so that the nodes of a mesh started by one script do not all speak at the same moment.
-        roster.beat_at = roster.now + self._timings.heartbeat_interval_s * self._random.uniform(0.9, 1.0)
-
-    # -- telling -----------------------------------------------------------------------------------------------------
-
-    def _tell_duplicate(self, member: Member) -> None:
-        # Frames that a stopped process left on the way are no sign of a second one: they are over in a moment.
-        if self._roster.now - member.record_since >= self._timings.suspect_after_s:
-            reason = f"two running nodes call themselves {member.node_id}; the one started last is heeded: rename one"
-            self._roster.report(member, "duplicate_name", reason)
-
-    def _meet_namesake(self, contact: Contact) -> None:
-        own = self._roster.record
-        if contact.incarnation > own.incarnation and not self._told_namesake:
-            self._told_namesake = True
-            reason = f"another running node calls itself {own.node_id} too, and was started later: rename one of them"
-            self._roster.effects.append(Report("duplicate_name", own.node_id, reason))

@@ -120,6 +120,10 @@ class Member:
         """Whether to dial now."""
         return not self.is_gone and (not self.is_linked or self.is_link_doubtful)
 
+    def is_in_force(self, contact: Contact) -> bool:
+        """Whether the record in force is of the incarnation that ``contact`` names."""
+        return self.record is not None and self.record.incarnation == contact.incarnation
+
     @property
     def lacks_record(self) -> bool:
         """Whether it has a newer record than the one here."""

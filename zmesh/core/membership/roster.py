@@ -41,6 +41,7 @@ class Roster:
         self.beat_at: float | None = None
         self.beaten_at = float("-inf")
         self._members: dict[str, Member] = {}
+        self._told_namesake = False
 
     def __iter__(self) -> Iterator[Member]:
         """All members in the order in which they became known; a copy, so members may be forgotten meanwhile."""
@@ -151,3 +152,17 @@ class Roster:
         if kind not in member.told:
             member.told |= {kind}
             self.effects.append(Report(kind, member.node_id, reason))
+
+    def tell_duplicate(self, member: Member) -> None:
+        """A message of an incarnation came that is over. Frames on the way are over soon; a second node is not."""
+        if self.now - member.record_since >= self.timings.suspect_after_s:
+            reason = f"two running nodes call themselves {member.node_id}; the one started last is heeded: rename one"
+            self.report(member, "duplicate_name", reason)
+
+    def meet_namesake(self, contact: Contact) -> None:
+        """Somebody told of a node with this node's own name."""
+        if contact.incarnation > self.record.incarnation and not self._told_namesake:
+            self._told_namesake = True
+            name = self.record.node_id
+            reason = f"another running node calls itself {name} too, and was started later: rename one of them"
+            self.effects.append(Report("duplicate_name", name, reason))

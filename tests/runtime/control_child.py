@@ -1,0 +1,22 @@
+"""A node in a process of its own: ``python -m tests.runtime.control_child HOME MESH NAME PORT``; ends with its stdin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.runtime.control_mesh import Node
+from zmesh.model import now_ms
+from zmesh.security import Keystore
+
+
+def main(home: str, mesh: str, name: str, port: str) -> None:
+    claim = Keystore(Path(home), mesh).claim(name, client=False, now_ms=now_ms())
+    with Node(claim.identity) as node:
+        node.plane.dial([("127.0.0.1", int(port))], True)
+        sys.stdin.read()
+    claim.release()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
