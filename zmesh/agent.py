@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType
@@ -91,7 +92,7 @@ class Agent:
         """
         # A hot path as well: one coroutine deep, and nothing awaited but the answer.
         route = self._request_routes.get(to)
-        if route is None or timeout_s is None or not timeout_s > 0 or priority is not _NORMAL:
+        if route is None or timeout_s is None or not 0 < timeout_s < inf or priority is not _NORMAL:
             return await self._messenger.request(self, to, payload, timeout_s, priority)
         outbox = route.outbox
         if outbox.budget <= 0 or type(payload) is not bytes or len(payload) > INLINE_BYTES:
@@ -109,19 +110,21 @@ class Agent:
 
     async def publish(self, group: str, payload: bytes) -> Receipt:
         """Send to every agent that has joined ``group``, wherever it is; not to this one."""
+        self._messenger.check_open(self)
         return await self._messenger.publish(self.agent_id, group, payload)
 
     async def broadcast(self, payload: bytes) -> Receipt:
         """Send to every agent of the mesh; not to this one."""
+        self._messenger.check_open(self)
         return await self._messenger.publish(self.agent_id, None, payload)
 
     async def join_group(self, group: str) -> None:
         """Hear what is published to ``group``; returns when every node known now will send it here."""
-        await self._messenger.join_group(self.agent_id, group)
+        await self._messenger.join_group(self, group)
 
     async def leave_group(self, group: str) -> None:
         """Hear it no more."""
-        await self._messenger.leave_group(self.agent_id, group)
+        await self._messenger.leave_group(self, group)
 
     def __aiter__(self) -> Agent:
         return self

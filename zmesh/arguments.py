@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from zmesh.core.membership.messages import AgentRecord
 from zmesh.errors import ConfigurationError, UsageError
 from zmesh.model import AgentMessage, MessagePriority, MessageType, is_agent_id
+from zmesh.wire.control import check_agent as check_record
 from zmesh.wire.limits import GROUP_NAME_BYTES, MAX_NUMBER, MAX_TTL_MS, MESSAGE_ID_BYTES
 
 __all__ = ["check_agent", "check_terms", "checked_group", "checked_label"]
 
 
-def check_agent(agent_id: object, capabilities: Sequence[str], metadata: Mapping[str, str] | None) -> None:
+def check_agent(
+    agent_id: int, capabilities: Sequence[str], handler: object, metadata: Mapping[str, str] | None
+) -> None:
     """Raises ``ConfigurationError``."""
     if not is_agent_id(agent_id):
         raise ConfigurationError(f"agent id {agent_id!r} is not an integer from 0 to 2**64 - 1")
@@ -24,6 +28,9 @@ def check_agent(agent_id: object, capabilities: Sequence[str], metadata: Mapping
     for key, value in (metadata or {}).items():
         if type(key) is not str or type(value) is not str:
             raise ConfigurationError(f"metadata maps strings to strings, unlike {key!r}: {value!r}")
+    if handler is not None and not callable(handler):
+        raise ConfigurationError(f"a handler is a function of one message, unlike {handler!r:.100}")
+    check_record(AgentRecord(agent_id, tuple(capabilities), dict(metadata or {})))
 
 
 def check_terms(from_agent: object, message_type: object, priority: object, ttl_ms: object) -> None:

@@ -44,6 +44,7 @@ class Coordinator:
         self._messenger = messenger
         self._timings = timings
         self._incident = incident
+        self._is_closed = False
         self._farewells: dict[str, asyncio.TimerHandle] = {}  # what happens to nodes that stay away
 
     def notify(self, notice: ControlNotice) -> None:
@@ -54,12 +55,15 @@ class Coordinator:
             logger.debug("the loop is closed; dropped %r", notice)
 
     def close(self) -> None:
-        """Forget what was planned."""
+        """Forget what was planned, and hear no more: what opens a connection now would leave it open."""
+        self._is_closed = True
         for farewell in self._farewells.values():
             farewell.cancel()
         self._farewells.clear()
 
     def _take(self, notice: ControlNotice) -> None:
+        if self._is_closed:
+            return
         if isinstance(notice, PeerNotice):
             self._take_peer(notice)
         else:
@@ -67,8 +71,11 @@ class Coordinator:
 
     def _take_peer(self, notice: PeerNotice) -> None:
         event, record = notice.event, notice.event.record
+        if record.incarnation < self._registry.incarnation_of(record.node_id):
+            # It came back with its clock set back: its sessions would be taken for older ones than we remember.
+            self._plane.forget_sessions(record.node_id, f"node {record.node_id} has restarted")
         self._registry.apply(event, notice.host, notice.fingerprint)
-        if event.kind in (MemberEventKind.JOINED, MemberEventKind.CHANGED, MemberEventKind.RESTARTED):
+        if event.kind not in (MemberEventKind.SUSPECTED, MemberEventKind.DIED, MemberEventKind.LEFT):
             self._connect(record, notice)
         if event.kind is MemberEventKind.DIED:
             self._plan_farewell(record)

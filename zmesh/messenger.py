@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Final
 
 from zmesh.agent import Agent
@@ -14,6 +15,7 @@ from zmesh.errors import (
     AgentExists,
     MessageTooLarge,
     NetworkError,
+    NotJoined,
     PeerLost,
     UnknownAgent,
     UsageError,
@@ -61,6 +63,7 @@ class Messenger:
         self._request_timeout_s = request_timeout_s
         self._handler_concurrency = handler_concurrency
         self._agents_changed = agents_changed
+        self._left = False
 
     # -- agents ------------------------------------------------------------------------------------------------------
 
@@ -68,7 +71,7 @@ class Messenger:
         self, agent_id: int, capabilities: Sequence[str], handler: Handler | None, metadata: Mapping[str, str] | None
     ) -> Agent:
         """Make an agent of this node. Raises ``AgentExists``, ``UsageError``."""
-        check_agent(agent_id, capabilities, metadata)
+        check_agent(agent_id, capabilities, handler, metadata)
         if agent_id in self._agents:
             raise AgentExists(f"agent {agent_id} is registered on this node already")
         if len(self._agents) >= MAX_AGENTS:
@@ -81,11 +84,20 @@ class Messenger:
 
     async def unregister(self, agent_id: int) -> None:
         """Take an agent off the mesh. Raises ``UnknownAgent``."""
-        if self._agents.pop(agent_id, None) is None:
+        agent = self._agents.pop(agent_id, None)
+        if agent is None:
             raise UnknownAgent(f"agent {agent_id} is not registered on this node")
+        agent.forget_routes()
         self._publishing.forget_agent(agent_id)
         self._plane.mailboxes.pop(agent_id).close()
         self._announce()
+
+    def check_open(self, agent: Agent) -> None:
+        """Raises ``UnknownAgent`` for one that was closed, ``NotJoined`` for one of a network that was left."""
+        if self._left:
+            raise NotJoined(f"{agent!r} is of a network that was left: join again, and register it again")
+        if self._agents.get(agent.agent_id) is not agent:
+            raise UnknownAgent(f"{agent!r} was closed: register it again")
 
     def _announce(self) -> None:
         records = tuple(
@@ -112,6 +124,7 @@ class Messenger:
         message_type: MessageType,
     ) -> Receipt:
         """A send that the hot path of ``Agent.send`` leaves to us: first of its kind, large, or out of credit."""
+        self.check_open(agent)
         data = self._checked(payload)
         is_plain = message_type is MessageType.COMMAND and priority is MessagePriority.NORMAL and not ttl_ms
         while True:
@@ -132,11 +145,12 @@ class Messenger:
         self, agent: Agent, to: int | Capability, payload: bytes, timeout_s: float | None, priority: MessagePriority
     ) -> AgentMessage:
         """A request that the hot path of ``Agent.request`` leaves to us."""
+        self.check_open(agent)
         data = self._checked(payload)
         if timeout_s is None:
             timeout_s = self._request_timeout_s
-        elif not timeout_s > 0:
-            raise UsageError(f"timeout_s={timeout_s} must be positive: nothing waits for ever")
+        elif not 0 < timeout_s < inf:
+            raise UsageError(f"timeout_s={timeout_s} must be positive and finite: nothing waits for ever")
         started = self._plane.loop.time()
         route = self._route(agent.agent_id, to, Kind.REQUEST, MessageType.QUERY, priority, 0)
         if isinstance(to, int) and priority is MessagePriority.NORMAL:
@@ -234,9 +248,10 @@ class Messenger:
             await topic.wait_for_room(len(payload))
         return Receipt(topic, topic.append(from_agent, payload))
 
-    async def join_group(self, agent_id: int, group: str) -> None:
+    async def join_group(self, agent: Agent, group: str) -> None:
         """See ``Agent.join_group``."""
-        feeds = self._publishing.join_group(agent_id, checked_group(group))
+        self.check_open(agent)
+        feeds = self._publishing.join_group(agent.agent_id, checked_group(group))
         try:
             async with asyncio.timeout(GROUP_JOIN_TIMEOUT_S):
                 for feed in feeds:
@@ -247,9 +262,10 @@ class Messenger:
                 "group %r: %s did not confirm within %g s; it is still being asked", group, late, GROUP_JOIN_TIMEOUT_S
             )
 
-    async def leave_group(self, agent_id: int, group: str) -> None:
+    async def leave_group(self, agent: Agent, group: str) -> None:
         """See ``Agent.leave_group``."""
-        self._publishing.leave_group(agent_id, checked_group(group))
+        self.check_open(agent)
+        self._publishing.leave_group(agent.agent_id, checked_group(group))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -268,6 +284,8 @@ class Messenger:
 
     def close(self, error: NetworkError) -> None:
         """Agents end."""
+        self._left = True
+        self.forget_routes()
         for mailbox in self._plane.mailboxes.values():
             mailbox.close()
         self._plane.mailboxes.clear()

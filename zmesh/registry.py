@@ -164,8 +164,9 @@ class Registry:
         return next(filter(self._is_active, homes), homes[0] if homes else None)
 
     def incarnation_of(self, node_id: str) -> int:
-        """The current incarnation of a known node."""
-        return self._nodes[node_id].record.incarnation
+        """The current incarnation of a node; 0 where there has been none."""
+        node = self._nodes.get(node_id)
+        return node.record.incarnation if node is not None else 0
 
     def choose(self, capability: Capability) -> int:
         """An active agent with a capability, each in its turn. Raises ``UnknownAgent``."""

@@ -126,7 +126,8 @@ async def test_who_leaves_hears_no_more(home: Path) -> None:
         await members[2].join_group("lab")
         await (await publisher.publish("lab", b"4")).delivered(PATIENCE_S)
         await until(lambda: ears[2].heard[-1] == b"4", "who came back hears it")
-        assert ears[2].heard == [b"1", b"2", b"4"]
+        # It may hear what was published when it was not there: the frame can be overtaken by its joining again.
+        assert ears[2].heard in ([b"1", b"2", b"4"], [b"1", b"2", b"3", b"4"])
 
 
 @in_loop
@@ -229,8 +230,9 @@ async def test_an_agent_that_is_gone_joins_nothing(home: Path) -> None:
         one, ear = await a.register_agent(1), Ear()
         two = await b.register_agent(2)
         await two.close()
-        with pytest.raises(zmesh.UnknownAgent):
-            await two.join_group("lab")
+        for call in (two.join_group("lab"), two.leave_group("lab"), two.publish("lab", b""), two.broadcast(b"")):
+            with pytest.raises(zmesh.UnknownAgent, match=r"Agent\(2, capabilities=\[\]\) was closed"):
+                await call
         successor = await b.register_agent(2, handler=ear)
         assert successor.agent_id == 2
         await (await one.publish("lab", b"x")).delivered(PATIENCE_S)

@@ -78,6 +78,7 @@ async def test_two_watchers_each_see_everything(home: Path) -> None:
     async with Mesh(home) as mesh:
         a = await mesh.node("a")
         watchers = [Watcher(a), Watcher(a)]
+        await until(lambda: all(watcher.events for watcher in watchers), "both watch")
         for number in range(50):
             await (await a.register_agent(number)).close()
         await a.leave_network()
@@ -130,8 +131,9 @@ async def test_agent_ids_are_taken_once_per_node(home: Path) -> None:
             await a.unregister_agent(7)
         assert a.registry.agents() == []
         again = await a.register_agent(7)
-        with pytest.raises(zmesh.UnknownAgent):
-            await seven.send(404, b"")
+        for call in (seven.send(7, b""), seven.request(7, b"")):
+            with pytest.raises(zmesh.UnknownAgent, match="was closed"):
+                await call
         await again.send(7, b"to itself")
         assert [message.payload for message in await read(again, 1)] == [b"to itself"]
 

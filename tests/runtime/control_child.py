@@ -1,4 +1,4 @@
-"""A node in a process of its own: ``python -m tests.runtime.control_child HOME MESH NAME PORT``; ends with its stdin."""
+"""A node in a process of its own: ``python -m tests.runtime.control_child HOME MESH NAME PORT``; ends with stdin."""
 
 from __future__ import annotations
 

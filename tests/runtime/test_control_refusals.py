@@ -125,7 +125,10 @@ def test_a_flood_of_garbage_disturbs_nobody(pair: tuple[Node, Node]) -> None:
     wait_for(lambda: a.plane.statistics().incidents.get("malformed_handshake", 0) > 250, "the flood is counted")
     heard = a.plane.last_heard_ms("b") or 0
     wait_for(lambda: (a.plane.last_heard_ms("b") or 0) > heard, "b is still heard")
-    assert len(a.incidents()) == 1
+    wait_for(lambda: a.incidents("malformed_handshake"), "it is reported")
+    kinds = [incident.kind for incident in a.incidents()]
+    # The sender does not wait: where its hanging up is seen before its garbage, that is what is reported.
+    assert sorted(kinds) in (["malformed_handshake"], ["abandoned_handshake", "malformed_handshake"])
     assert b.incidents() == []
 
 

@@ -10,16 +10,18 @@ from typing import Any, Final
 
 import zmq
 
+from zmesh.core.delivery import Belonging, belonging_of
 from zmesh.errors import PeerLost, ProtocolViolation
+from zmesh.model import now_ms
 from zmesh.runtime.counters import Statistics
 from zmesh.runtime.eager import EagerStarter
-from zmesh.runtime.link import Link, PeerAddress
+from zmesh.runtime.link import Link, PeerAddress, ReceivingHalf
 from zmesh.runtime.mailbox import Batch, Mailbox
 from zmesh.runtime.outbox import Outbox, answer_route
 from zmesh.runtime.received import received_messages
 from zmesh.runtime.requests import UNKNOWN_AGENT, Requests
 from zmesh.runtime.sockets import NOBLOCK, CurveKeys, cut_connection, has_input
-from zmesh.wire.data import Frame, Kind, Run, TopicNote, decode_frame, encode_failure
+from zmesh.wire.data import FLAG_RESET, Frame, Kind, Run, TopicNote, decode_frame, encode_failure
 
 __all__ = ["DataPlane"]
 
@@ -60,6 +62,9 @@ class DataPlane:
         self.starter = EagerStarter(loop)
         self.mailboxes: dict[int, Mailbox] = {}
         self.links: dict[str, Link] = {}
+        self._addresses: dict[str, PeerAddress] = {}
+        self._last_session = incarnation - 1
+        self._halves: dict[str, ReceivingHalf] = {}  # of links that were closed, by peer
         self.requests = Requests(loop, self.statistics)
         self.topic_notes: Callable[[Link, list[TopicNote], list[bytes]], None] = lambda link, notes, repairs: None
         self.link_connected: Callable[[Link], None] = lambda link: None
@@ -100,24 +105,44 @@ class DataPlane:
     def link_to(self, node_id: str, incarnation: int) -> Link:
         """The link to that incarnation of a peer, made on first use; an older incarnation's is closed."""
         link = self.links.get(node_id)
+        if link is not None and link.remote_incarnation == 0:
+            link.remote_incarnation = incarnation  # it was here before we knew of the node
         if link is not None and link.remote_incarnation >= incarnation:
             return link
         if link is not None:
-            link.close(PeerLost(f"node {node_id} has restarted"))
-            self._forget(link)
-        link = self.links[node_id] = Link(self, node_id, incarnation)
+            self.close_link(node_id, f"node {node_id} has restarted")
+        return self._new_link(node_id, incarnation)
+
+    def link_for(self, node_id: str) -> Link:
+        """The link to a node, whatever its incarnation; one to a node not known yet waits for its address."""
+        return self.links.get(node_id) or self._new_link(node_id, 0)
+
+    def _new_link(self, node_id: str, incarnation: int) -> Link:
+        # Upwards whatever the clock does, and above every session of this node's earlier incarnations.
+        self._last_session = max(self._last_session + 1, now_ms())
+        link = Link(
+            self, node_id, incarnation, self._last_session, self._addresses.get(node_id), self._halves.get(node_id)
+        )
+        self.links[node_id] = link
         return link
 
     def set_address(self, node_id: str, incarnation: int, address: PeerAddress) -> None:
         """Where that incarnation of a peer can be reached."""
+        self._addresses[node_id] = address
         self.link_to(node_id, incarnation).set_address(address)
 
     def close_link(self, node_id: str, reason: str) -> None:
         """The peer is gone for good: report what it never acknowledged."""
         link = self.links.pop(node_id, None)
         if link is not None:
+            self._halves[node_id] = link.half  # what the peer sent stays known, so that none of it is delivered again
             link.close(PeerLost(reason))
             self._forget(link)
+
+    def forget_sessions(self, node_id: str, reason: str) -> None:
+        """The peer's clock was set back: its sessions are numbered below those remembered here."""
+        self.close_link(node_id, reason)
+        self._halves.pop(node_id, None)
 
     def link_disconnected(self, link: Link) -> None:
         """Its socket lost the connection: a hint for membership."""
@@ -192,17 +217,28 @@ class DataPlane:
         return link
 
     def _link_of(self, node_id: str, frame: Frame) -> Link | None:
-        """The session a frame belongs to; None for one of the past."""
-        link = self.links.get(node_id)
-        incarnation = frame.sender_incarnation
-        if frame.receiver_incarnation != self.incarnation or (
-            link is not None and link.remote_incarnation > incarnation
-        ):
-            self.statistics.dropped_stale += 1
+        """The link a frame belongs to; None for a frame of a session that is over (docs/spec/03, section 3)."""
+        link = self.link_for(node_id)
+        sender = frame.sender_session
+        if frame.flags & FLAG_RESET:
+            if frame.receiver_session == link.session:
+                self.begin_anew(link)
             return None
-        return (
-            link if link is not None and link.remote_incarnation == incarnation else self.link_to(node_id, incarnation)
-        )
+        belonging = belonging_of(link.session, link.remote_session, sender, frame.receiver_session)
+        if belonging is Belonging.CURRENT:
+            return link
+        if belonging is Belonging.FIRST:
+            link.adopt(sender)
+            return link
+        self.statistics.dropped_stale += 1
+        if belonging is Belonging.FORGOTTEN:
+            link.refuse_session(sender)
+        return None
+
+    def begin_anew(self, link: Link) -> None:
+        """The peer knows nothing of what this link has sent: it is reported, and the next message begins a session."""
+        self.close_link(link.node_id, f"node {link.node_id} runs anew, and knows nothing of this session")
+        self.link_for(link.node_id)
 
     def _drain_message(self, router: zmq.Socket[bytes]) -> None:
         while router.recv(NOBLOCK, copy=False).more:

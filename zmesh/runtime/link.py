@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from zmesh.core.delivery import HeldFrame, Reassembly, ReceiveSession, Resend, SendSession, Verdict
+from zmesh.core.delivery import BeginAnew, HeldFrame, Reassembly, ReceiveSession, Resend, SendSession, Verdict
 from zmesh.errors import NetworkError, PeerLost
 from zmesh.model import now_ms
 from zmesh.runtime.outbox import Label, Outbox, Route
 from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.runtime.transport import DealerTransport
-from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_REWIND, Frame, Run, TopicNote, encode, run_length
+from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_RESET, FLAG_REWIND, Frame, Run, TopicNote, encode, run_length
 from zmesh.wire.limits import ATTACHMENT_BYTES, INITIAL_CREDIT_BYTES, WIRE_VERSION
 
 if TYPE_CHECKING:
     from zmesh.runtime.data_plane import DataPlane
 
-__all__ = ["Link", "PeerAddress"]
+__all__ = ["Link", "PeerAddress", "ReceivingHalf"]
 
 logger = logging.getLogger("zmesh.data")
 
@@ -40,6 +40,17 @@ class PeerAddress:
     curve_public: bytes
 
 
+class ReceivingHalf:
+    """What is known of a peer's sending session. It outlives the link, so that nothing is delivered twice."""
+
+    __slots__ = ("reassembly", "session", "state")
+
+    def __init__(self, session: int, plane: DataPlane) -> None:
+        self.session = session  # the peer's number for it; 0 before its first frame
+        self.state = ReceiveSession(plane.window_bytes)
+        self.reassembly = Reassembly(plane.max_message_bytes)
+
+
 class Link(Outbox):
     """Both directions of a session, and the requests that wait for an answer from the other side."""
 
@@ -50,38 +61,62 @@ class Link(Outbox):
         "_plane",
         "_receipts",
         "_transport",
+        "half",
         "node_id",
         "notes",
-        "reassembly",
-        "receiving",
         "remote_incarnation",
         "repairs",
         "sending",
+        "session",
     )
 
-    def __init__(self, plane: DataPlane, node_id: str, remote_incarnation: int) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        node_id: str,
+        remote_incarnation: int,
+        session: int,
+        address: PeerAddress | None,
+        half: ReceivingHalf | None,
+    ) -> None:
         super().__init__(
             plane.loop.call_soon,
             INITIAL_CREDIT_BYTES,
-            Origin(node_id, f"{node_id}:{remote_incarnation:x}:{plane.node_id}:"),
-            f"{plane.node_id}:{plane.incarnation:x}:{node_id}:",
+            Origin(node_id, ""),
+            f"{plane.node_id}:{session:x}:{node_id}:",
         )
         self.origin.outbox = self
         self._plane = plane
         self.node_id = node_id
+        self.session = session
         self.remote_incarnation = remote_incarnation
+        self.half = half if half is not None else ReceivingHalf(0, plane)
+        self._name_origin()
         self.sending = SendSession(INITIAL_CREDIT_BYTES)
-        self.receiving = ReceiveSession(plane.window_bytes)
-        self.reassembly = Reassembly(plane.max_message_bytes)
         self.notes: list[TopicNote] = []
         self.repairs: list[bytes] = []
-        self._address: PeerAddress | None = None
+        self._address = address
         self._transport = DealerTransport(
             plane.context, plane.loop, plane.keys, self._on_connected, self._on_disconnected
         )
         self._receipts = WaitingReceipts(plane.loop)
         self._ack_wanted = False
         self._last_used = monotonic()
+
+    @property
+    def remote_session(self) -> int:
+        """The peer's sending session; 0 before its first frame."""
+        return self.half.session
+
+    def adopt(self, remote_session: int) -> None:
+        """The peer has begun a sending session; the one before, if there was one, is over."""
+        self.half = ReceivingHalf(remote_session, self._plane)
+        # A session is never numbered below the incarnation that it is of.
+        self.remote_incarnation = max(self.remote_incarnation, remote_session)
+        self._name_origin()
+
+    def _name_origin(self) -> None:
+        self.origin.id_prefix = f"{self.node_id}:{self.half.session:x}:{self._plane.node_id}:"
 
     # -- where the peer is -------------------------------------------------------------------------------------------
 
@@ -91,7 +126,7 @@ class Link(Outbox):
             return
         self._address = address
         self._transport.close()
-        if self.sending.held or self.notes or self.receiving.next_deadline() is not None:
+        if self.sending.held or self.notes or self.half.state.next_deadline() is not None:
             self._open()
 
     def _open(self) -> None:
@@ -115,18 +150,21 @@ class Link(Outbox):
         self._flush_scheduled = False
         if self.closed is not None:
             return
-        if not self.runs:
+        if not self.runs or self.repairs:
             self._flush_bare()
+        if not self.runs:
             return
         runs = self.take_runs()
         self._commit(runs, self.next_record - self.sending.next_record, None)
         self.refill(self.sending.room_bytes)
 
     def _flush_bare(self) -> None:
+        if self.repairs:
+            self._send_repairs()
         if self._ack_wanted:
             self._ack_wanted = False
             self._send_probe()
-        elif self.notes or self.repairs:
+        elif self.notes:
             self._send_bare(0)
 
     def _commit(self, runs: list[Run], count: int, attachment: memoryview | None) -> HeldFrame:
@@ -146,29 +184,27 @@ class Link(Outbox):
         self._transmit(parts)
         return frame
 
-    def _encode(self, first: int, runs: list[Run], flags: int = 0) -> bytes:
-        ack, limit, rewind = self.receiving.take_ack()
+    def _encode(self, first: int, runs: list[Run], flags: int = 0, repairs: list[bytes] | None = None) -> bytes:
+        ack, limit, rewind = self.half.state.take_ack()
         if rewind:
             flags |= FLAG_REWIND
         if self._ack_wanted and runs:
             self._ack_wanted = False
             flags |= FLAG_ACK_NOW
-        notes, repairs = self.notes, self.repairs
-        if notes or repairs:
-            self.notes, self.repairs = [], []
+        notes, self.notes = self.notes or None, []
         return encode(
             Frame(
                 WIRE_VERSION,
-                self._plane.incarnation,
-                self.remote_incarnation,
+                self.session,
+                self.remote_session,
                 first,
                 ack,
                 limit,
                 now_ms(),
                 flags,
                 runs,
-                notes or None,
-                repairs or None,
+                notes,
+                repairs,
             )
         )
 
@@ -184,9 +220,27 @@ class Link(Outbox):
             self._plane.statistics.frames_resent += 1
 
     def _send_bare(self, flags: int, first: int = 0) -> None:
-        notes, repairs = self.notes, self.repairs
+        notes = self.notes
         if not self._transmit((self._encode(first, [], flags),)):
-            self.notes, self.repairs = notes, repairs  # for the next connection; records are held by the session
+            self.notes = notes  # for the next connection; records are held by the session
+
+    def _send_repairs(self) -> None:
+        """In frames of their own, each as large as a part may be; what is lost of them is asked for again."""
+        repairs, self.repairs = self.repairs, []
+        batch: list[bytes] = []
+        size = 0
+        for repair in repairs:
+            if batch and size + len(repair) > ATTACHMENT_BYTES:
+                self._transmit((self._encode(0, [], 0, batch),))
+                batch, size = [], 0
+            batch.append(repair)
+            size += len(repair)
+        self._transmit((self._encode(0, [], 0, batch),))
+
+    def refuse_session(self, session: int) -> None:
+        """Tell the peer that its session went to a process of ours that is no more."""
+        header = Frame(WIRE_VERSION, self.session, session, 0, 1, 0, now_ms(), FLAG_RESET, [])
+        self._transmit((encode(header),))
 
     def _send_probe(self) -> None:
         self._plane.statistics.probes_sent += 1
@@ -264,14 +318,17 @@ class Link(Outbox):
     def receive(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> None:
         """Take in a frame that is known to be from this peer's incarnation. Raises ``ProtocolViolation``."""
         flags = frame.flags
-        if frame.ack != self.sending.acked or frame.limit != self.sending.limit or flags & FLAG_REWIND:
-            self._receive_ack(now, frame.ack, frame.limit, bool(flags & FLAG_REWIND))
+        if frame.receiver_session == self.session:
+            sending = self.sending
+            if frame.ack != sending.acked or frame.limit != sending.limit or flags & FLAG_REWIND:
+                self._receive_ack(now, frame.ack, frame.limit, bool(flags & FLAG_REWIND))
         if flags & FLAG_PROBE:
-            self.receiving.probed(now, frame.first)
+            self.half.state.probed(now, frame.first)
         elif frame.runs:
-            self._receive_records(now, frame, size, attachment)
+            if not self._receive_records(now, frame, size, attachment):
+                return  # what else is in it is as old as its records
             if flags & FLAG_ACK_NOW:
-                self.receiving.ack_wanted(now)
+                self.half.state.ack_wanted(now)
         if frame.notes is not None or frame.repairs is not None:
             self._plane.receive_topic_notes(self, frame.notes or [], frame.repairs or [])
 
@@ -279,19 +336,25 @@ class Link(Outbox):
         for effect in self.sending.receive(now, ack, limit, rewind):
             if isinstance(effect, Resend):
                 self._resend(effect.frames)
+            elif isinstance(effect, BeginAnew):
+                self._plane.begin_anew(self)
+                return
         self._receipts.acknowledge(ack)
         self.update_credit(self.sending.room_bytes)
 
-    def _receive_records(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> None:
+    def _receive_records(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> bool:
+        """Whether the records were new, and delivered."""
         runs = frame.runs
         count = run_length(runs[0]) if len(runs) == 1 else sum(map(run_length, runs))
-        verdict = self.receiving.receive(now, frame.first, count, size)
+        verdict = self.half.state.receive(now, frame.first, count, size)
         if verdict is Verdict.DELIVER:
             self._deliver(now, frame, count, size, attachment)
-        elif verdict is Verdict.DUPLICATE:
+            return True
+        if verdict is Verdict.DUPLICATE:
             self._plane.statistics.dropped_duplicate += 1
         else:
             self._plane.statistics.dropped_gap += 1
+        return False
 
     def _deliver(self, now: float, frame: Frame, count: int, size: int, attachment: memoryview | None) -> None:
         number = frame.first
@@ -300,19 +363,21 @@ class Link(Outbox):
         for run in frame.runs:
             length = run_length(run)
             if run.part is not None:
-                payload = self.reassembly.receive(*run.part, attachment if attachment is not None else b"")
+                payload = self.half.reassembly.receive(*run.part, attachment if attachment is not None else b"")
                 if payload is None:
                     number += 1
                     continue
                 run.payloads = [payload]
+                # Its earlier chunks have been let go of: while it is in hand, they are taken back.
+                share = max(share, len(payload))
             held += self._plane.deliver_run(self, run, number, frame.timestamp, share)
             number += length
-        self.receiving.consumed(now, size - held * share)
+        self.half.state.consumed(now, size - held * share)
 
     def release(self, size: int) -> None:
         """A handler or a queue lets go of ``size`` bytes."""
         if self.closed is None:
-            self.receiving.consumed(monotonic(), size)
+            self.half.state.consumed(monotonic(), size)
             self._plane.settle_later(self)
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -321,10 +386,10 @@ class Link(Outbox):
         """After a batch of input: answer what must be answered now. False where an ack is still owed for later."""
         if self.runs:
             self.flush()
-        if self.receiving.ack_due(now):
+        if self.half.state.ack_due(now):
             self._plane.statistics.acks_sent += 1
             self._send_bare(0)
-        return self.receiving.next_deadline() is None
+        return self.half.state.next_deadline() is None
 
     def handle_timeout(self, now: float) -> None:
         """Called every few milliseconds while the node lives."""

@@ -74,6 +74,7 @@ class Mailbox:
         self._backlog: deque[Batch] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
         self._reply_routes: dict[tuple[Outbox, int], Route] = {}
+        self._last_reply_route: Route | None = None
         self._always_awaitable = _is_coroutine_function(handler)
         self.closed = False
 
@@ -103,7 +104,6 @@ class Mailbox:
         """Handle what the batch still has, one after the other; ends early once somebody else has gone on with it."""
         handler, always_awaitable = self._handler, self._always_awaitable
         turn, answers_to = batch.turn, batch.answers_to
-        reply_route: Route | None = None  # one requester sent them all
         if handler is None:
             return
         for message in batch.messages:
@@ -116,13 +116,7 @@ class Mailbox:
             except asyncio.CancelledError as error:
                 self._cancelled(batch, message, error, turn)
             else:
-                if answers_to is None:
-                    pass
-                elif type(result) is bytes and answers_to.closed is None:
-                    if reply_route is None:
-                        reply_route = self._reply_route(answers_to, message.from_agent, Kind.REPLY)
-                    answers_to.append_reply(reply_route, message._number, result)
-                else:
+                if answers_to is not None:
                     self._answer(answers_to, message, result)
             if batch.turn != turn:
                 self._finished(batch)
@@ -157,6 +151,9 @@ class Mailbox:
         return route
 
     def _answer(self, outbox: Outbox, message: ReceivedMessage, result: object) -> None:
+        route = self._last_reply_route
+        if route is None or route.outbox is not outbox or route.to_agent != message.from_agent:
+            route = self._last_reply_route = self._reply_route(outbox, message.from_agent, Kind.REPLY)
         if result is None:
             result = b""
         elif type(result) is not bytes:
@@ -166,7 +163,7 @@ class Mailbox:
                 return
             result = bytes(result)
         if outbox.closed is None:
-            outbox.append_reply(self._reply_route(outbox, message.from_agent, Kind.REPLY), message._number, result)
+            outbox.append_reply(route, message._number, result)
 
     def _answer_failure(self, outbox: Outbox, message: ReceivedMessage, error: BaseException) -> None:
         self._tell_failure(outbox, message, *_described(error))

@@ -137,13 +137,11 @@ class Publishing:
 
     def _apply(self, topic: PublishedTopic, effects: Iterable[PublisherEffect]) -> None:
         for effect in effects:
-            link = self.plane.links.get(effect.node_id)
+            link = self.plane.link_for(effect.node_id)
             if isinstance(effect, SubscriberLagging):
                 self.plane.statistics.lost_lagging_subscriber += 1
                 logger.warning("node %s lags behind in %r: publishing goes on without it", effect.node_id, topic.topic)
                 topic.update_room()
-            elif link is None:
-                topic.publisher.remove(effect.node_id)  # it will subscribe again when it has been introduced
             elif isinstance(effect, TellSubscriber):
                 kind = TopicNoteKind[effect.note.name]
                 link.add_note(TopicNote(kind, topic.topic, self.incarnation, effect.position))
@@ -192,9 +190,7 @@ class Publishing:
                 self._tell(feed, TopicNoteKind.REPAIR if effect.repair else TopicNoteKind.POSITION, effect.position)
 
     def _tell(self, feed: TopicFeed, kind: TopicNoteKind, position: int) -> None:
-        link = self.plane.links.get(feed.node_id)
-        if link is not None:
-            link.add_note(TopicNote(kind, feed.topic, feed.incarnation, position))
+        self.plane.link_for(feed.node_id).add_note(TopicNote(kind, feed.topic, feed.incarnation, position))
 
     def deliver_published(
         self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int, size: int
@@ -282,8 +278,13 @@ class Publishing:
 
     def _receive_from_publisher(self, node_id: str, note: TopicNote) -> None:
         peer = self._peers.get(node_id)
-        feed = peer.feeds.get(note.topic) if peer is not None and peer.incarnation == note.incarnation else None
+        if peer is None or peer.incarnation != note.incarnation:
+            return
+        feed = peer.feeds.get(note.topic)
         if feed is None:
+            # It was left, and the word of it got lost: the publisher must not go on waiting for this node.
+            link = self.plane.link_for(node_id)
+            link.add_note(TopicNote(TopicNoteKind.UNSUBSCRIBED, note.topic, note.incarnation, 0))
             return
         now = monotonic()
         if note.kind is TopicNoteKind.GONE:

@@ -91,7 +91,9 @@ class DealerTransport:
             self._handle_event(event.event)
 
     def _handle_event(self, event: int) -> None:
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._socket is not None:
+            # A send that may not wait looks for a new connection once a millisecond only, and would find none now.
+            self._socket.getsockopt(zmq.EVENTS)
             self.is_connected = True
             self._connected()
         elif self.is_connected or event != zmq.EVENT_DISCONNECTED:

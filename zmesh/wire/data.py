@@ -18,6 +18,7 @@ from zmesh.wire.limits import MAX_NUMBER, MAX_TOPIC_BYTES, MAX_TTL_MS, WIRE_VERS
 __all__ = [
     "FLAG_ACK_NOW",
     "FLAG_PROBE",
+    "FLAG_RESET",
     "FLAG_REWIND",
     "Frame",
     "Kind",
@@ -37,7 +38,8 @@ __all__ = [
 FLAG_PROBE: Final = 1  # answer at once with what you have
 FLAG_REWIND: Final = 2  # records are missing: send again from ``ack``
 FLAG_ACK_NOW: Final = 4  # somebody waits for the ack of these records
-KNOWN_FLAGS: Final = FLAG_PROBE | FLAG_REWIND | FLAG_ACK_NOW
+FLAG_RESET: Final = 8  # your session, which this frame names, went to a process that is no more: begin anew
+KNOWN_FLAGS: Final = FLAG_PROBE | FLAG_REWIND | FLAG_ACK_NOW | FLAG_RESET
 
 _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _Timestamp = Annotated[int, Meta(ge=-MAX_NUMBER - 1, le=MAX_NUMBER)]
@@ -103,8 +105,8 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
     """
 
     version: int
-    sender_incarnation: _Number
-    receiver_incarnation: _Number
+    sender_session: _Number
+    receiver_session: _Number  # as the sender knows it; 0 while it does not
     first: _Number
     ack: _Number
     limit: _Number

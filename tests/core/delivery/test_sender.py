@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zmesh.core.delivery import HeldFrame, Resend, SendProbe, SendSession
+from zmesh.core.delivery import BeginAnew, HeldFrame, Resend, SendProbe, SendSession
 from zmesh.errors import ProtocolViolation
 
 CREDIT = 1000
@@ -113,10 +113,17 @@ def test_a_rewind_at_the_last_ack_sends_everything_held_again(session: SendSessi
 
 
 def test_an_old_rewind_is_ignored(session: SendSession) -> None:
+    for _ in range(3):
+        commit(session)
+    session.receive(0.0, 3, 0, False)
+    assert session.receive(0.0, 2, 0, True) == ()
+
+
+def test_a_rewind_to_the_beginning_means_another_process(session: SendSession) -> None:
     commit(session)
     commit(session)
     session.receive(0.0, 2, 0, False)
-    assert session.receive(0.0, 1, 0, True) == ()
+    assert session.receive(0.0, 1, 0, True) == (BeginAnew(),)
 
 
 def test_a_rewind_with_nothing_held_does_nothing(session: SendSession) -> None:

@@ -7,9 +7,12 @@
 from zmesh.core.delivery.deadlines import DeadlineWheel
 from zmesh.core.delivery.reassembly import Reassembly
 from zmesh.core.delivery.receiver import ReceiveSession, Verdict
-from zmesh.core.delivery.sender import HeldFrame, Resend, SendProbe, SendSession
+from zmesh.core.delivery.sender import BeginAnew, HeldFrame, Resend, SendProbe, SendSession
+from zmesh.core.delivery.sessions import Belonging, belonging_of
 
 __all__ = [
+    "BeginAnew",
+    "Belonging",
     "DeadlineWheel",
     "HeldFrame",
     "Reassembly",
@@ -18,4 +21,5 @@ __all__ = [
     "SendProbe",
     "SendSession",
     "Verdict",
+    "belonging_of",
 ]

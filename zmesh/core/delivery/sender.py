@@ -16,7 +16,7 @@ from typing import Final
 
 from zmesh.errors import ProtocolViolation
 
-__all__ = ["DeliveryEffect", "HeldFrame", "Resend", "SendProbe", "SendSession"]
+__all__ = ["BeginAnew", "DeliveryEffect", "HeldFrame", "Resend", "SendProbe", "SendSession"]
 
 PROBE_WAIT_S: Final = 0.2  # many round trips on any LAN; a WAN merely probes once too often
 PROBE_WAIT_MAX_S: Final = 3.0
@@ -44,7 +44,12 @@ class SendProbe:
     """Send a frame with PROBE set."""
 
 
-DeliveryEffect = Resend | SendProbe
+@dataclass(frozen=True, slots=True)
+class BeginAnew:
+    """The peer has nothing of this session, though it had: it is another process. Report what is held; start over."""
+
+
+DeliveryEffect = Resend | SendProbe | BeginAnew
 _NOTHING: tuple[DeliveryEffect, ...] = ()
 
 
@@ -85,6 +90,8 @@ class SendSession:
             self.limit = limit
         if ack > self.acked:
             self._advance(now, ack)
+        if rewind and ack == 1 and self.acked > 1:
+            return (BeginAnew(),)
         if rewind and ack == self.acked and self.held:
             return (Resend(tuple(self.held)),)
         return _NOTHING
