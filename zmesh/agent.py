@@ -98,6 +98,8 @@ class Agent:
         if outbox.budget <= 0 or type(payload) is not bytes or len(payload) > INLINE_BYTES:
             return await self._messenger.request(self, to, payload, timeout_s, priority)
         number = outbox.append(route, payload)
+        if outbox.is_idle:
+            outbox.flush()
         try:
             return await self._requests.expect(route, number, timeout_s)
         except CancelledError:

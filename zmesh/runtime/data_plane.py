@@ -29,6 +29,7 @@ logger = logging.getLogger("zmesh.data")
 
 TICK_S: Final = 0.02  # stalled acks and deadlines are looked at this often
 ACK_TICK_S: Final = 0.001
+REPLY, REQUEST = Kind.REPLY, Kind.REQUEST  # looked up once: they are on the hot path
 FRAMES_PER_TURN: Final = 32  # then other callbacks of the loop get their turn
 
 
@@ -173,11 +174,15 @@ class DataPlane:
             return
         touched: dict[Link, None] = {}
         for _ in range(FRAMES_PER_TURN):
-            if not has_input(router):
+            try:
+                router.recv(NOBLOCK)  # the routing id: the sender is known by its key
+            except zmq.Again:
                 break
             link = self._read_frame(router)
             if link is not None:
                 touched[link] = None
+            if not has_input(router):
+                break
         else:
             self.loop.call_soon(self._read)  # the descriptor is edge-triggered: it will not call for what is left
         now = monotonic()
@@ -186,7 +191,6 @@ class DataPlane:
                 self.settle_later(link)
 
     def _read_frame(self, router: zmq.Socket[bytes]) -> Link | None:
-        router.recv(NOBLOCK)
         part = router.recv(NOBLOCK, copy=False)
         attachment = None
         if part.more:
@@ -202,8 +206,9 @@ class DataPlane:
             return None
 
     def _receive(self, part: zmq.Frame, attachment: zmq.Frame | None) -> Link | None:
-        node_id = _authenticated_sender(part)
-        if node_id is None:
+        try:
+            node_id = str(part.get("User-Id"))
+        except zmq.ZMQError:
             self.statistics.dropped_unauthenticated += 1
             return None
         frame = decode_frame(part.buffer)
@@ -211,7 +216,9 @@ class DataPlane:
         statistics.frames_received += 1
         size = len(part) + (len(attachment) if attachment is not None else 0)
         statistics.bytes_received += size
-        link = self._link_of(node_id, frame)
+        link = self.links.get(node_id)
+        if link is None or frame.sender_session != link.half.session or frame.flags & FLAG_RESET:
+            link = self._link_of(node_id, frame)
         if link is not None:
             link.receive(monotonic(), frame, size, attachment.buffer if attachment is not None else None)
         return link
@@ -262,7 +269,7 @@ class DataPlane:
 
     def deliver_run(self, outbox: Outbox, run: Run, first: int, timestamp: int, share: int) -> int:
         """Hand a run to its agent or its requests; how many of its records are still held."""
-        if run.kind >= Kind.REPLY:
+        if run.kind >= REPLY:
             self.requests.deliver(outbox, run, first, timestamp)
             return 0
         mailbox = self.mailboxes.get(run.to_agent)
@@ -272,7 +279,7 @@ class DataPlane:
             return 0
         origin = outbox.origin
         messages = received_messages(run, first, timestamp, origin)
-        answers_to = outbox if run.kind is Kind.REQUEST else None
+        answers_to = outbox if run.kind is REQUEST else None
         return mailbox.deliver(Batch(messages, length, outbox, answers_to, share, run.ttl_ms))
 
     def _undeliverable(self, outbox: Outbox, run: Run, first: int) -> None:

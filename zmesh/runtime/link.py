@@ -30,6 +30,7 @@ __all__ = ["Link", "PeerAddress", "ReceivingHalf"]
 logger = logging.getLogger("zmesh.data")
 
 FAREWELL_LINGER_MS: Final = 500
+DELIVER: Final = Verdict.DELIVER  # looked up once: it is on the hot path
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +257,11 @@ class Link(Outbox):
         self.repairs.append(topic_frame)
         self.schedule_flush()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way: then waiting for more to send along gains nothing (Nagle's rule, RFC 896)."""
+        return not self.sending.held
+
     # -- large payloads ----------------------------------------------------------------------------------------------
 
     def answer_large(self, route: Route, payload: bytes, correlation: int) -> None:
@@ -347,7 +353,7 @@ class Link(Outbox):
         runs = frame.runs
         count = run_length(runs[0]) if len(runs) == 1 else sum(map(run_length, runs))
         verdict = self.half.state.receive(now, frame.first, count, size)
-        if verdict is Verdict.DELIVER:
+        if verdict is DELIVER:
             self._deliver(now, frame, count, size, attachment)
             return True
         if verdict is Verdict.DUPLICATE:

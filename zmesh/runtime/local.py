@@ -75,6 +75,11 @@ class LocalOutbox(Outbox):
         await self.wait_for_room(len(payload))
         return self.append(route, payload) if label is None else self.append_labelled(route, payload, label)
 
+    @property
+    def is_idle(self) -> bool:
+        """Never: a handler must not run inside its sender's call."""
+        return False
+
     def is_acknowledged(self, number: int) -> bool:
         """Whether the record has been handed to its agent."""
         return number < self._dispatched

@@ -22,6 +22,8 @@ __all__ = ["Batch", "Handler", "Keeper", "Mailbox"]
 
 logger = logging.getLogger("zmesh.handlers")
 
+REPLY = Kind.REPLY  # looked up once: it is on the hot path
+
 Handler = Callable[[AgentMessage], "Awaitable[bytes | None] | bytes | None"]
 
 
@@ -153,7 +155,7 @@ class Mailbox:
     def _answer(self, outbox: Outbox, message: ReceivedMessage, result: object) -> None:
         route = self._last_reply_route
         if route is None or route.outbox is not outbox or route.to_agent != message.from_agent:
-            route = self._last_reply_route = self._reply_route(outbox, message.from_agent, Kind.REPLY)
+            route = self._last_reply_route = self._reply_route(outbox, message.from_agent, REPLY)
         if result is None:
             result = b""
         elif type(result) is not bytes:

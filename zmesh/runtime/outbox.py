@@ -21,6 +21,8 @@ from zmesh.wire.limits import FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
 __all__ = ["Deadline", "Label", "Outbox", "Requests", "Route", "answer_route"]
 
 Label = tuple[str, int]  # the message id and the time (ms since the epoch) that a user gave a message
+REPLY = Kind.REPLY  # looked up once: it is on the hot path
+
 Answer = asyncio.Future[AgentMessage]
 Deadline = tuple["Outbox", int, int, float]  # of a request: its outbox, number, agent asked, timeout in seconds
 Requests = dict[int, tuple[Answer, dict[Answer, Deadline]]]  # by number; with the slot of the deadline wheel
@@ -121,7 +123,7 @@ class Outbox(Room):
         self.end_run()
         payloads: list[bytes] = []
         correlations: list[int] | None = None
-        if route.kind >= Kind.REPLY:
+        if route.kind >= REPLY:
             correlations = self.correlations = []
         self.runs.append(
             Run(
@@ -176,6 +178,11 @@ class Outbox(Room):
     @abstractmethod
     async def send_large(self, route: Route, payload: bytes, label: Label | None = None) -> int:
         """Add a record of any size, a chunk at a time as credit comes; its number."""
+
+    @property
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """Whether a record that somebody waits for had better leave at once."""
 
     @abstractmethod
     def is_acknowledged(self, number: int) -> bool:

@@ -18,6 +18,8 @@ __all__ = ["UNKNOWN_AGENT", "Requests", "no_answer"]
 
 UNKNOWN_AGENT: Final = "UnknownAgent"  # the error type of a FAILURE from a node that does not have the agent
 
+FAILURE: Final = Kind.FAILURE  # looked up once: it is on the hot path
+
 
 class Requests:
     """All requests of a node. Each waits in its outbox, by number, and in a slot of the wheel, by deadline."""
@@ -66,7 +68,7 @@ class Requests:
     def deliver(self, outbox: Outbox, run: Run, first: int, timestamp: int) -> None:
         """Hand a run of answers to whoever waits for them."""
         requests = outbox.requests
-        failed = run.kind is Kind.FAILURE
+        failed = run.kind is FAILURE
         replies = received_messages(run, first, timestamp, outbox.origin)
         for correlation, reply in zip(run.correlations or (), replies, strict=True):
             pending = requests.pop(correlation, None)

@@ -152,6 +152,9 @@ _version_decoder = msgspec.msgpack.Decoder(_Versioned)
 _failure_decoder = msgspec.msgpack.Decoder(_Failure)
 
 
+_REPLY = Kind.REPLY  # looked up once: an attribute of an enumeration costs 100 ns in CPython 3.11
+
+
 def run_length(run: Run) -> int:
     """How many records a run holds."""
     return 1 if run.part is not None else len(run.payloads)
@@ -196,7 +199,7 @@ def _check_run(run: Run, runs: int) -> None:
         count = 1
     elif count == 0:
         raise ProtocolViolation("malformed_frame", "empty run")
-    if (run.correlations is not None) != (run.kind >= Kind.REPLY):
+    if (run.correlations is not None) != (run.kind >= _REPLY):
         raise ProtocolViolation("malformed_frame", "correlations belong to replies, and only to them")
     for column in (run.correlations, run.ids, run.timestamps):
         if column is not None and len(column) != count:

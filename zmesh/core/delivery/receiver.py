@@ -25,11 +25,15 @@ class Verdict(enum.Enum):
     GAP = "gap"
 
 
+DELIVER: Final = Verdict.DELIVER  # an attribute of an enumeration costs 100 ns in CPython 3.11, a global none
+
+
 class ReceiveSession:
     """What this node has received from one incarnation of a peer."""
 
     __slots__ = (
         "_ack_at",
+        "_ack_bytes",
         "_owed_bytes",
         "_rewind",
         "_rewound_at",
@@ -41,6 +45,7 @@ class ReceiveSession:
 
     def __init__(self, window_bytes: int) -> None:
         self.window = window_bytes
+        self._ack_bytes = window_bytes // ACK_SHARE
         self.expected = 1  # the number the next new record must have; also the cumulative ack
         self.received_bytes = 0
         self.consumed_bytes = 0
@@ -59,8 +64,9 @@ class ReceiveSession:
         if first == self.expected:
             self.expected = first + count
             self.received_bytes += size
-            self._owe(now, size)
-            return Verdict.DELIVER
+            if self._ack_at is None:
+                self._ack_at = now + ACK_DELAY_S
+            return DELIVER
         if first > self.expected:
             self._ask_rewind(now)
             return Verdict.GAP
@@ -85,7 +91,11 @@ class ReceiveSession:
         """Handlers have taken ``size`` bytes: more credit to grant."""
         self.consumed_bytes += size
         check(self.consumed_bytes <= self.received_bytes, "more consumed than received")
-        self._owe(now, size)
+        self._owed_bytes += size
+        if self._owed_bytes >= self._ack_bytes:
+            self._ack_at = now
+        elif self._ack_at is None:
+            self._ack_at = now + ACK_DELAY_S
 
     def ack_due(self, now: float) -> bool:
         """Whether an ack must leave now, riding on nothing."""
@@ -101,13 +111,6 @@ class ReceiveSession:
     def next_deadline(self) -> float | None:
         """When an ack must leave at the latest."""
         return self._ack_at
-
-    def _owe(self, now: float, size: int) -> None:
-        self._owed_bytes += size
-        if self._owed_bytes >= self.window // ACK_SHARE:
-            self._ack_at = now
-        elif self._ack_at is None:
-            self._ack_at = now + ACK_DELAY_S
 
     def _ask_rewind(self, now: float) -> None:
         # Once per hole: the frames behind it, still under way, must not each ask for everything again.

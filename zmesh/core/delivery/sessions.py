@@ -1,10 +1,10 @@
 """Which session a frame belongs to, when either side may have begun anew without the other's knowing.
 
 The two directions of a link are sessions of their own. Each side numbers its sending sessions upwards (from its clock,
-so that a new process is above its predecessors). A frame names its sender's, to which its records belong, and, as far as
-the sender knows it, the receiver's, of which its acknowledgement speaks (docs/spec/03-data-plane.md, section 3). A side
-that gives a silent peer up begins a new sending session, and keeps what it knows of the peer's: so records of the new
-one are never taken for duplicates of the old, and nothing is delivered twice.
+so that a new process is above its predecessors). A frame names its sender's, to which its records belong, and, as far
+as the sender knows it, the receiver's, of which its acknowledgement speaks (docs/spec/03-data-plane.md, section 3). A
+side that gives a silent peer up begins a new sending session, and keeps what it knows of the peer's: so records of the
+new one are never taken for duplicates of the old, and nothing is delivered twice.
 """
 
 from __future__ import annotations
