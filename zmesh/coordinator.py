@@ -73,7 +73,7 @@ class Coordinator:
         event, record = notice.event, notice.event.record
         if record.incarnation < self._registry.incarnation_of(record.node_id):
             # It came back with its clock set back: its sessions would be taken for older ones than we remember.
-            self._plane.forget_sessions(record.node_id, f"node {record.node_id} has restarted")
+            self._plane.links.forget_sessions(record.node_id, f"node {record.node_id} has restarted")
         self._registry.apply(event, notice.host, notice.fingerprint)
         if event.kind not in (MemberEventKind.SUSPECTED, MemberEventKind.DIED, MemberEventKind.LEFT):
             self._connect(record, notice)
@@ -90,7 +90,7 @@ class Coordinator:
             return
         data = PeerAddress(endpoint_of(notice.host, record.data_port), notice.curve_public)
         publish = PeerAddress(endpoint_of(notice.host, record.publish_port), notice.curve_public)
-        self._plane.set_address(record.node_id, record.incarnation, data)
+        self._plane.links.set_address(record.node_id, record.incarnation, data)
         self._publishing.connect(record.node_id, record.incarnation, publish)
 
     # -- nodes that stay away ------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Coordinator:
         self._farewells[node_id] = self._loop.call_later(delay_s, self._registry.forget, node_id)
 
     def _part(self, node_id: str, reason: str) -> None:
-        self._plane.close_link(node_id, reason)
+        self._plane.links.close(node_id, reason)
         self._publishing.disconnect(node_id)
 
     def _cancel_farewell(self, node_id: str) -> None:

@@ -124,10 +124,10 @@ class Messenger:
         message_type: MessageType,
     ) -> Receipt:
         """A send that the hot path of ``Agent.send`` leaves to us: first of its kind, large, or out of credit."""
-        self.check_open(agent)
         data = self._checked(payload)
         is_plain = message_type is MessageType.COMMAND and priority is MessagePriority.NORMAL and not ttl_ms
         while True:
+            self.check_open(agent)
             route = agent.plain_route(to) if is_plain else None
             if route is None:
                 route = self._route(agent.agent_id, to, Kind.MESSAGE, message_type, priority, ttl_ms)
@@ -219,10 +219,10 @@ class Messenger:
         node_id = self._registry.home_of(agent_id)
         if node_id is None:
             raise UnknownAgent(f"agent {agent_id!r} is not on any node known to this one")
-        return self._plane.link_to(node_id, self._registry.incarnation_of(node_id))
+        return self._plane.links.link_to(node_id, self._registry.incarnation_of(node_id))
 
     def _is_current(self, outbox: Outbox) -> bool:
-        return outbox is self._local or outbox in self._plane.links.values()
+        return outbox is self._local or outbox in self._plane.links.all()
 
     def _checked(self, payload: bytes) -> bytes:
         if type(payload) is not bytes:
@@ -243,6 +243,8 @@ class Messenger:
             raise MessageTooLarge(
                 f"{len(payload)} bytes: a published message holds at most {ATTACHMENT_BYTES}; send larger ones"
             )
+        if group is None and self._publishing.awaits_subscribers:
+            await self._publishing.wait_for_subscribers(GROUP_JOIN_TIMEOUT_S)
         topic = self._publishing.topic(None if group is None else checked_group(group))
         if topic.budget <= 0:
             await topic.wait_for_room(len(payload))
@@ -271,7 +273,7 @@ class Messenger:
 
     async def drain(self, timeout_s: float) -> int:
         """Flush everything and wait until peers have it; how many records were left after ``timeout_s`` seconds."""
-        links = list(self._plane.links.values())
+        links = list(self._plane.links.all())
         try:
             async with asyncio.timeout(timeout_s):
                 for link in links:

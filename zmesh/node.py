@@ -16,7 +16,7 @@ import zmq
 from zmesh.config import NetworkConfig, parse_address
 from zmesh.coordinator import Coordinator
 from zmesh.core.membership.messages import AgentRecord, NodeRecord
-from zmesh.discovery.interfaces import advertised_hosts, machine_id
+from zmesh.discovery.interfaces import advertised_hosts, is_loopback, machine_id
 from zmesh.errors import ConfigurationError, PeerLost, RequestTimeout
 from zmesh.finding import Finding
 from zmesh.joining import Membership
@@ -177,7 +177,14 @@ class Node:
             failed=lambda way, reason: self._report(IncidentNotice("discovery_failed", reason, way, 1)),
         )
         await self._finding.start()
+        self._dial_neighbours()
         self.membership.claim.announce(self.info().addresses)
+
+    def _dial_neighbours(self) -> None:
+        """Other nodes of this key directory are on this machine: they need no discovery."""
+        neighbours = [node for node in self.membership.keystore.running() if node.node_id != self.record.node_id]
+        for neighbour in neighbours:
+            self._control.dial([parse_address(address) for address in neighbour.addresses], persistent=False)
 
     async def wait_until_found(self, addresses: Sequence[str]) -> None:
         """Wait, not for long, until somebody answers where the caller said that somebody is."""
@@ -216,13 +223,14 @@ class Node:
         """See ``AgentNetwork.info``."""
         identity = self._identity
         port = self.record.introduction_port
+        hosts = [host for host in self.record.hosts if not is_loopback(host)] or self.record.hosts
         return NetworkInfo(
             node_id=identity.node_id,
             mesh=identity.mesh,
             mesh_id=identity.mesh_id,
             fingerprint=identity.fingerprint,
             incarnation=self.record.incarnation,
-            addresses=tuple(endpoint_of(host, port) for host in self.record.hosts),
+            addresses=tuple(endpoint_of(host, port) for host in hosts),
             discovery=self._finding.states() if self._finding is not None else {},
             has_authority=self.membership.keystore.has_authority(),
             is_client=self.config.client,
@@ -238,7 +246,7 @@ class Node:
         self.membership.claim.announce(self.info().addresses)
 
     def _change_record(self, **changes: object) -> None:
-        self.record = replace(self.record, version=self.record.version + 1, **changes)  # type: ignore[arg-type]
+        self.record = replace(self.record, version=self.record.version + 1, **changes)  # type: ignore[arg-type]  # dataclasses.replace has no typed form for this
         self.registry.update_self(self.record)
 
 

@@ -134,7 +134,7 @@ class Registry:
         return events
 
     async def wait_for_agent(self, agent_id: int, timeout_s: float = 10.0) -> AgentNode:
-        """Wait until an agent is known. Raises ``UnknownAgent`` after ``timeout_s`` seconds."""
+        """Wait until an agent is known. Raises ``RequestTimeout`` after ``timeout_s`` seconds."""
         await self._wait(lambda: self.home_of(agent_id) is not None, timeout_s, f"agent {agent_id} did not appear")
         agent = self.agent(agent_id)
         if agent is None:

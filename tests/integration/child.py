@@ -15,16 +15,16 @@ from tests.integration.meshes import config
 
 
 async def _main(home: str, node_id: str, address: str, file: str) -> None:
-    with Path(file).open("ab", buffering=0) as written:
+    written = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-        def write_down(message: zmesh.AgentMessage) -> None:
-            written.write(message.payload[:8])
-            os.fsync(written.fileno())
+    def write_down(message: zmesh.AgentMessage) -> None:
+        os.write(written, message.payload[:8])
+        os.fsync(written)
 
-        async with zmesh.AgentNetwork(config(Path(home), node_id, bootstrap=(address,))) as network:
-            await network.register_agent(9, handler=write_down)
-            print("ready", flush=True)
-            await asyncio.to_thread(sys.stdin.read)
+    async with zmesh.AgentNetwork(config(Path(home), node_id, bootstrap=(address,))) as network:
+        await network.register_agent(9, handler=write_down)
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

@@ -35,12 +35,7 @@ class Child:
 async def child(home: Path, node_id: str, by: zmesh.AgentNetwork, file: Path) -> AsyncIterator[Child]:
     """Start a child, and wait until ``by`` knows its agent 9; killed at the end, if it still runs."""
     arguments = [str(home), node_id, by.info().addresses[0], str(file)]
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("child.py")), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    process = _start([sys.executable, str(Path(__file__).with_name("child.py")), *arguments])
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -52,6 +47,11 @@ async def child(home: Path, node_id: str, by: zmesh.AgentNetwork, file: Path) ->
         await asyncio.to_thread(process.wait)
         process.stdin.close()
         process.stdout.close()
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
 def numbers(file: Path) -> list[int]:

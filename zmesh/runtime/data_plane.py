@@ -11,11 +11,11 @@ from typing import Any, Final
 import zmq
 
 from zmesh.core.delivery import Belonging, belonging_of
-from zmesh.errors import PeerLost, ProtocolViolation
-from zmesh.model import now_ms
+from zmesh.errors import ProtocolViolation
 from zmesh.runtime.counters import Statistics
 from zmesh.runtime.eager import EagerStarter
-from zmesh.runtime.link import Link, PeerAddress, ReceivingHalf
+from zmesh.runtime.link import Link
+from zmesh.runtime.link_table import LinkTable
 from zmesh.runtime.mailbox import Batch, Mailbox
 from zmesh.runtime.outbox import Outbox, answer_route
 from zmesh.runtime.received import received_messages
@@ -62,10 +62,7 @@ class DataPlane:
         self.statistics = Statistics()
         self.starter = EagerStarter(loop)
         self.mailboxes: dict[int, Mailbox] = {}
-        self.links: dict[str, Link] = {}
-        self._addresses: dict[str, PeerAddress] = {}
-        self._last_session = incarnation - 1
-        self._halves: dict[str, ReceivingHalf] = {}  # of links that were closed, by peer
+        self.links = LinkTable(self)
         self.requests = Requests(loop, self.statistics)
         self.topic_notes: Callable[[Link, list[TopicNote], list[bytes]], None] = lambda link, notes, repairs: None
         self.link_connected: Callable[[Link], None] = lambda link: None
@@ -74,7 +71,6 @@ class DataPlane:
         self._incident = incident
         self._peer_disconnected = peer_disconnected
         self._tasks: set[asyncio.Task[None]] = set()
-        self._large_locks: dict[Link, asyncio.Lock] = {}
         self._unsettled: dict[Link, None] = {}  # links that owe an ack within a millisecond
         self._ack_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -96,65 +92,14 @@ class DataPlane:
             if timer is not None:
                 timer.cancel()
         self.loop.remove_reader(self._router_fd)
-        for link in list(self.links.values()):
-            link.leave(PeerLost("this node has left the mesh"))
-        self.links.clear()
+        self.links.leave()
         self._router.close(0)
 
-    # -- links -------------------------------------------------------------------------------------------------------
-
-    def link_to(self, node_id: str, incarnation: int) -> Link:
-        """The link to that incarnation of a peer, made on first use; an older incarnation's is closed."""
-        link = self.links.get(node_id)
-        if link is not None and link.remote_incarnation == 0:
-            link.remote_incarnation = incarnation  # it was here before we knew of the node
-        if link is not None and link.remote_incarnation >= incarnation:
-            return link
-        if link is not None:
-            self.close_link(node_id, f"node {node_id} has restarted")
-        return self._new_link(node_id, incarnation)
-
-    def link_for(self, node_id: str) -> Link:
-        """The link to a node, whatever its incarnation; one to a node not known yet waits for its address."""
-        return self.links.get(node_id) or self._new_link(node_id, 0)
-
-    def _new_link(self, node_id: str, incarnation: int) -> Link:
-        # Upwards whatever the clock does, and above every session of this node's earlier incarnations.
-        self._last_session = max(self._last_session + 1, now_ms())
-        link = Link(
-            self, node_id, incarnation, self._last_session, self._addresses.get(node_id), self._halves.get(node_id)
-        )
-        self.links[node_id] = link
-        return link
-
-    def set_address(self, node_id: str, incarnation: int, address: PeerAddress) -> None:
-        """Where that incarnation of a peer can be reached."""
-        self._addresses[node_id] = address
-        self.link_to(node_id, incarnation).set_address(address)
-
-    def close_link(self, node_id: str, reason: str) -> None:
-        """The peer is gone for good: report what it never acknowledged."""
-        link = self.links.pop(node_id, None)
-        if link is not None:
-            self._halves[node_id] = link.half  # what the peer sent stays known, so that none of it is delivered again
-            link.close(PeerLost(reason))
-            self._forget(link)
-
-    def forget_sessions(self, node_id: str, reason: str) -> None:
-        """The peer's clock was set back: its sessions are numbered below those remembered here."""
-        self.close_link(node_id, reason)
-        self._halves.pop(node_id, None)
+    # -- what links need ---------------------------------------------------------------------------------------------
 
     def link_disconnected(self, link: Link) -> None:
         """Its socket lost the connection: a hint for membership."""
         self._peer_disconnected(link.node_id)
-
-    def large_lock(self, link: Link) -> asyncio.Lock:
-        """Held while a large message is being sent on the link."""
-        lock = self._large_locks.get(link)
-        if lock is None:
-            lock = self._large_locks[link] = asyncio.Lock()
-        return lock
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in the background, until the node leaves at the latest."""
@@ -162,8 +107,8 @@ class DataPlane:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _forget(self, link: Link) -> None:
-        self._large_locks.pop(link, None)
+    def forget(self, link: Link) -> None:
+        """The link was closed."""
         self._unsettled.pop(link, None)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -225,11 +170,11 @@ class DataPlane:
 
     def _link_of(self, node_id: str, frame: Frame) -> Link | None:
         """The link a frame belongs to; None for a frame of a session that is over (docs/spec/03, section 3)."""
-        link = self.link_for(node_id)
+        link = self.links.link_for(node_id)
         sender = frame.sender_session
         if frame.flags & FLAG_RESET:
             if frame.receiver_session == link.session:
-                self.begin_anew(link)
+                self.links.begin_anew(link)
             return None
         belonging = belonging_of(link.session, link.remote_session, sender, frame.receiver_session)
         if belonging is Belonging.CURRENT:
@@ -241,11 +186,6 @@ class DataPlane:
         if belonging is Belonging.FORGOTTEN:
             link.refuse_session(sender)
         return None
-
-    def begin_anew(self, link: Link) -> None:
-        """The peer knows nothing of what this link has sent: it is reported, and the next message begins a session."""
-        self.close_link(link.node_id, f"node {link.node_id} runs anew, and knows nothing of this session")
-        self.link_for(link.node_id)
 
     def _drain_message(self, router: zmq.Socket[bytes]) -> None:
         while router.recv(NOBLOCK, copy=False).more:
@@ -315,7 +255,7 @@ class DataPlane:
         self._tick_timer = self.loop.call_later(TICK_S, self._tick)
         now = monotonic()
         self.requests.expire(now)
-        for link in list(self.links.values()):
+        for link in self.links.all():
             link.handle_timeout(now)
         for callback in self.on_tick:
             callback(now)

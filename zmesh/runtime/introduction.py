@@ -6,6 +6,7 @@ whoever asked. Client: each dial is a DEALER of its own under this node's key, c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,8 @@ from zmesh.security import Authority, CertificateRefused, EnrolRequest, Identity
 from zmesh.wire.control import CONTROL_VERSION, decode_introduction, encode_introduction
 
 __all__ = ["Dials", "IntroductionServer"]
+
+logger = logging.getLogger("zmesh.control")
 
 _Address = tuple[str, int]
 
@@ -66,7 +69,8 @@ class IntroductionServer:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
-            self._incidents.report("unanswered_hello", "", f"an introduction could not be answered: {error}")
+            # Whoever dialled has what it wanted from another address of ours, and has hung up: nothing is wrong.
+            logger.debug("an introduction was not waited for: %s", error)
 
     def _answer(self, frames: list[zmq.Frame], source: str) -> IntroductionMessage | None:
         try:

@@ -7,6 +7,7 @@ closed and reports what was not acknowledged.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from time import monotonic
@@ -58,6 +59,7 @@ class Link(Outbox):
     __slots__ = (
         "_ack_wanted",
         "_address",
+        "_large_lock",
         "_last_used",
         "_plane",
         "_receipts",
@@ -102,6 +104,7 @@ class Link(Outbox):
         )
         self._receipts = WaitingReceipts(plane.loop)
         self._ack_wanted = False
+        self._large_lock = asyncio.Lock()  # one message of several chunks at a time
         self._last_used = monotonic()
 
     @property
@@ -290,7 +293,7 @@ class Link(Outbox):
         """One message at a time on a link: its receiver joins the chunks of one only."""
         view = memoryview(payload)
         number = 0
-        async with self._plane.large_lock(self):
+        async with self._large_lock:
             for offset in range(0, len(payload), ATTACHMENT_BYTES):
                 await self.wait_for_room(min(ATTACHMENT_BYTES, len(payload) - offset))
                 number = self._commit_chunk(route, view, offset, correlation, label)
@@ -343,7 +346,7 @@ class Link(Outbox):
             if isinstance(effect, Resend):
                 self._resend(effect.frames)
             elif isinstance(effect, BeginAnew):
-                self._plane.begin_anew(self)
+                self._plane.links.begin_anew(self)
                 return
         self._receipts.acknowledge(ack)
         self.update_credit(self.sending.room_bytes)

@@ -50,6 +50,8 @@ class Publishing:
         self._peers: dict[str, PeerSubscription] = {}
         self._members: dict[bytes, dict[int, None]] = {}  # the agents here that have joined each group
         self._unsettled: dict[TopicFeed, None] = {}
+        self._awaited: dict[str, None] = {}  # nodes that have joined and not yet subscribed to broadcasts
+        self._arrived = asyncio.Event()
         self._settle_timer: asyncio.TimerHandle | None = None
         plane.topic_notes = self._receive_notes
         plane.on_tick.append(self._tick)
@@ -78,7 +80,12 @@ class Publishing:
         peer = self._peers.get(node_id)
         if peer is not None and peer.incarnation == incarnation and peer.address == address:
             return
-        self.disconnect(node_id)
+        if peer is not None and peer.incarnation == incarnation:
+            self._close_subscription(peer)  # it has moved; what it hears of us is not touched by that
+        else:
+            self.disconnect(node_id)
+            if not self.topic(None).publisher.is_subscribed(node_id):
+                self._awaited[node_id] = None
         peer = self._peers[node_id] = PeerSubscription(
             self.plane, node_id, incarnation, address, self.receive_published, self.settle_later
         )
@@ -87,14 +94,38 @@ class Publishing:
 
     def disconnect(self, node_id: str) -> None:
         """The peer is gone for good, or has a new incarnation."""
+        self._no_longer_awaited(node_id)
         peer = self._peers.pop(node_id, None)
         if peer is not None:
-            peer.close()
-            for feed in peer.feeds.values():
-                self._unsettled.pop(feed, None)
+            self._close_subscription(peer)
         for topic in self._topics.values():
             topic.publisher.remove(node_id)
             topic.update_room()
+
+    def _close_subscription(self, peer: PeerSubscription) -> None:
+        peer.close()
+        for feed in peer.feeds.values():
+            self._unsettled.pop(feed, None)
+
+    @property
+    def awaits_subscribers(self) -> bool:
+        """Whether a node that has just joined has not yet subscribed to broadcasts."""
+        return bool(self._awaited)
+
+    async def wait_for_subscribers(self, timeout_s: float) -> None:
+        """Wait until they have; those who have not by then are waited for no longer."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._awaited:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            logger.info("broadcasting without %s, which has not subscribed yet", ", ".join(self._awaited))
+            self._awaited.clear()
+
+    def _no_longer_awaited(self, node_id: str) -> None:
+        self._awaited.pop(node_id, None)
+        self._arrived.set()
 
     # -- publishing --------------------------------------------------------------------------------------------------
 
@@ -134,10 +165,12 @@ class Publishing:
             return
         topic = self.topic(group)
         self._apply(topic, topic.publisher.subscribe(monotonic(), node_id))
+        if group is None:
+            self._no_longer_awaited(node_id)
 
     def _apply(self, topic: PublishedTopic, effects: Iterable[PublisherEffect]) -> None:
         for effect in effects:
-            link = self.plane.link_for(effect.node_id)
+            link = self.plane.links.link_for(effect.node_id)
             if isinstance(effect, SubscriberLagging):
                 self.plane.statistics.lost_lagging_subscriber += 1
                 logger.warning("node %s lags behind in %r: publishing goes on without it", effect.node_id, topic.topic)
@@ -190,7 +223,7 @@ class Publishing:
                 self._tell(feed, TopicNoteKind.REPAIR if effect.repair else TopicNoteKind.POSITION, effect.position)
 
     def _tell(self, feed: TopicFeed, kind: TopicNoteKind, position: int) -> None:
-        self.plane.link_for(feed.node_id).add_note(TopicNote(kind, feed.topic, feed.incarnation, position))
+        self.plane.links.link_for(feed.node_id).add_note(TopicNote(kind, feed.topic, feed.incarnation, position))
 
     def deliver_published(
         self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int, size: int
@@ -283,7 +316,7 @@ class Publishing:
         feed = peer.feeds.get(note.topic)
         if feed is None:
             # It was left, and the word of it got lost: the publisher must not go on waiting for this node.
-            link = self.plane.link_for(node_id)
+            link = self.plane.links.link_for(node_id)
             link.add_note(TopicNote(TopicNoteKind.UNSUBSCRIBED, note.topic, note.incarnation, 0))
             return
         now = monotonic()

@@ -98,6 +98,10 @@ class TopicPublisher:
         """Every subscriber that still has a say has all records below this."""
         return min((s.position for s in self._subscribers.values() if not s.lagging), default=self.next_record)
 
+    def is_subscribed(self, node_id: str) -> bool:
+        """Whether the node hears this topic."""
+        return node_id in self._subscribers
+
     def published(self, now: float, count: int, data: bytes) -> None:
         """``count`` records have left as one frame."""
         is_waited_for = False

@@ -1,0 +1,91 @@
+"""The links of a node, one to each peer, and what outlives them: addresses, and what was received."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zmesh.errors import PeerLost
+from zmesh.model import now_ms
+from zmesh.runtime.link import Link, PeerAddress, ReceivingHalf
+
+if TYPE_CHECKING:
+    from zmesh.runtime.data_plane import DataPlane
+
+__all__ = ["LinkTable"]
+
+
+class LinkTable:
+    """Makes and closes links. A closed one is replaced, on next use, by one with a session of its own."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._links: dict[str, Link] = {}
+        self._addresses: dict[str, PeerAddress] = {}
+        self._halves: dict[str, ReceivingHalf] = {}  # of links that were closed, by peer
+        self._last_session = plane.incarnation - 1
+
+    def get(self, node_id: str) -> Link | None:
+        """The link to a node, if there is one."""
+        return self._links.get(node_id)
+
+    def all(self) -> list[Link]:
+        """Every link there is now."""
+        return list(self._links.values())
+
+    def link_to(self, node_id: str, incarnation: int) -> Link:
+        """The link to that incarnation of a peer, made on first use; an older incarnation's is closed."""
+        link = self._links.get(node_id)
+        if link is not None and link.remote_incarnation == 0:
+            link.remote_incarnation = incarnation  # it was here before we knew of the node
+        if link is not None and link.remote_incarnation >= incarnation:
+            return link
+        if link is not None:
+            self.close(node_id, f"node {node_id} has restarted")
+        return self._new_link(node_id, incarnation)
+
+    def link_for(self, node_id: str) -> Link:
+        """The link to a node, whatever its incarnation; one to a node not known yet waits for its address."""
+        return self._links.get(node_id) or self._new_link(node_id, 0)
+
+    def _new_link(self, node_id: str, incarnation: int) -> Link:
+        # Upwards whatever the clock does, and above every session of this node's earlier incarnations.
+        self._last_session = max(self._last_session + 1, now_ms())
+        link = Link(
+            self._plane,
+            node_id,
+            incarnation,
+            self._last_session,
+            self._addresses.get(node_id),
+            self._halves.get(node_id),
+        )
+        self._links[node_id] = link
+        return link
+
+    def set_address(self, node_id: str, incarnation: int, address: PeerAddress) -> None:
+        """Where that incarnation of a peer can be reached."""
+        self._addresses[node_id] = address
+        self.link_to(node_id, incarnation).set_address(address)
+
+    def close(self, node_id: str, reason: str) -> None:
+        """The peer is gone for good: report what it never acknowledged."""
+        link = self._links.pop(node_id, None)
+        if link is not None:
+            self._halves[node_id] = link.half  # what the peer sent stays known, so that nothing is delivered twice
+            link.close(PeerLost(reason))
+            self._plane.forget(link)
+
+    def forget_sessions(self, node_id: str, reason: str) -> None:
+        """The peer's clock was set back: its sessions are numbered below those remembered here."""
+        self.close(node_id, reason)
+        self._halves.pop(node_id, None)
+
+    def begin_anew(self, link: Link) -> None:
+        """The peer knows nothing of what this link has sent: it is reported, and the next message begins a session."""
+        self.close(link.node_id, f"node {link.node_id} runs anew, and knows nothing of this session")
+        self.link_for(link.node_id)
+
+    def leave(self) -> None:
+        """End all links from this side."""
+        for link in self.all():
+            link.leave(PeerLost("this node has left the mesh"))
+        self._links.clear()
