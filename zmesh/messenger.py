@@ -161,9 +161,9 @@ class Messenger:
         except TimeoutError:
             self._plane.statistics.requests_timed_out += 1
             raise no_answer(route.to_agent, timeout_s) from None
-        left_s = max(timeout_s - (self._plane.loop.time() - started), 0.001)
+        spent_s = self._plane.loop.time() - started
         try:
-            return await self.requests.expect(route, number, left_s)
+            return await self.requests.expect(route, number, timeout_s, spent_s)
         except asyncio.CancelledError:
             self.requests.forget(route.outbox, number)
             raise

@@ -118,6 +118,10 @@ class Registry:
     def watch(self) -> AsyncIterator[RegistryEvent]:
         """Every change, in order and without gaps, after what is there already as NODE_JOINED and AGENT_ADDED.
 
+        A node that dies keeps its agents, as DISCONNECTED, for ``resume_window_s``: it may only be suspended.
+        AGENT_REMOVED
+        comes when its session is given up; a node that is back before then brings no new AGENT_ADDED.
+
         The iteration raises ``NetworkError`` for a watcher that is 65,536 events behind, and ends with the network.
         """
         return self._events.watch(self._snapshot())
@@ -140,6 +144,12 @@ class Registry:
         if agent is None:
             raise UnknownAgent(f"agent {agent_id} has gone again")
         return agent
+
+    async def wait_for_capability(self, capability: str, timeout_s: float = 10.0) -> AgentNode:
+        """Wait until an active agent has a capability. Raises ``RequestTimeout`` after ``timeout_s`` seconds."""
+        complaint = f"no active agent with the capability {capability!r} appeared"
+        await self._wait(lambda: bool(self.agents(capability, NodeStatus.ACTIVE)), timeout_s, complaint)
+        return self.agents(capability, NodeStatus.ACTIVE)[0]
 
     async def wait_for_nodes(self, number: int, timeout_s: float = 10.0) -> None:
         """Wait until ``number`` nodes are active, this one included. Raises ``RequestTimeout``."""

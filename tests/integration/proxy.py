@@ -6,59 +6,90 @@ A node listens on one loopback address and advertises another, where the proxy l
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from types import TracebackType
 from typing import Any, Self
 
-import zmesh
-
-HIDDEN, SHOWN = "127.0.0.2", "127.0.0.3"
 CHUNK_BYTES = 64 * 1024
-INTRODUCTION, CONTROL, DATA, PUBLISH = range(4)
+PORTS = 4
+INTRODUCTION, CONTROL, DATA, PUBLISH = range(PORTS)
 
 
 class Proxy:
-    """In front of one node, which was started with ``Proxy.settings``."""
+    """In front of one node, which is started with its ``settings``; ``number`` tells the nodes of a test apart."""
 
-    settings: dict[str, Any] = {"listen": f"tcp://{HIDDEN}:0", "advertise": (SHOWN,)}  # noqa: RUF012  # never changed
-
-    def __init__(self, node: zmesh.AgentNetwork) -> None:
-        self._base = int(node.info().addresses[0].rpartition(":")[2])
+    def __init__(self, number: int) -> None:
+        self._shown, self._hidden = f"127.0.2.{number}", f"127.0.1.{number}"
+        self._base = 0
+        self._may_pass = [asyncio.Event() for _ in range(PORTS)]
+        for plane in range(PORTS):
+            self.release(plane)
         self._servers: list[asyncio.Server] = []
         self._writers: dict[asyncio.StreamWriter, int] = {}  # by the plane they belong to
         self._tasks: set[asyncio.Task[None]] = set()
-        self.passed_bytes = [0, 0, 0, 0]
-        self.accepted = [0, 0, 0, 0]
+        self.passed_bytes = [0] * PORTS
+        self.accepted = [0] * PORTS
 
     async def __aenter__(self) -> Self:
-        for plane in range(4):
+        for base in range(12_000 + os.getpid() % 1000 * 16, 32_000, PORTS):
+            try:
+                await self._listen(base)
+            except OSError:
+                self._close_servers()
+            else:
+                break
+        return self
+
+    async def _listen(self, base: int) -> None:
+        self._base = base
+        for plane in range(PORTS):
 
             async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, plane: int = plane) -> None:
                 await self._serve(plane, reader, writer)
 
-            self._servers.append(await asyncio.start_server(accepted, SHOWN, self._base + plane))
-        return self
+            self._servers.append(await asyncio.start_server(accepted, self._shown, base + plane))
+
+    def _close_servers(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the node behind is configured with."""
+        return {"listen": f"tcp://{self._hidden}:{self._base}", "advertise": (self._shown,)}
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for server in self._servers:
-            server.close()
-        for plane in range(4):
+        self._close_servers()
+        for plane in range(PORTS):
+            self.release(plane)
             self.reset(plane)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for server in self._servers:
-            await server.wait_closed()
 
     def reset(self, plane: int) -> int:
         """Reset every connection of a plane, in the midst of whatever it carries; how many there were."""
-        writers = [writer for writer, its_plane in self._writers.items() if its_plane == plane]
+        writers = [
+            writer
+            for writer, its_plane in self._writers.items()
+            if its_plane == plane and not writer.transport.is_closing()
+        ]
         for writer in writers:
             connection = writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         return len(writers) // 2
+
+    def hold(self, plane: int) -> None:
+        """Let nothing pass on a plane, either way, until it is released."""
+        self._may_pass[plane].clear()
+
+    def release(self, plane: int) -> None:
+        """Let everything pass again."""
+        self._may_pass[plane].set()
 
     async def _serve(self, plane: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -66,7 +97,7 @@ class Proxy:
         self._tasks.add(task)
         self.accepted[plane] += 1
         try:
-            onward, backward = await asyncio.open_connection(HIDDEN, self._base + plane)
+            onward, backward = await asyncio.open_connection(self._hidden, self._base + plane)
         except OSError:
             writer.close()
             self._tasks.discard(task)
@@ -83,6 +114,7 @@ class Proxy:
     async def _pump(self, plane: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(CHUNK_BYTES):
+                await self._may_pass[plane].wait()
                 self.passed_bytes[plane] += len(data)
                 writer.write(data)
                 await writer.drain()

@@ -59,6 +59,7 @@ class Link(Outbox):
     __slots__ = (
         "_ack_wanted",
         "_address",
+        "_has_been_connected",
         "_large_lock",
         "_last_used",
         "_plane",
@@ -104,6 +105,7 @@ class Link(Outbox):
         )
         self._receipts = WaitingReceipts(plane.loop)
         self._ack_wanted = False
+        self._has_been_connected = False
         self._large_lock = asyncio.Lock()  # one message of several chunks at a time
         self._last_used = monotonic()
 
@@ -141,6 +143,7 @@ class Link(Outbox):
         for effect in self.sending.connected(monotonic()):
             if isinstance(effect, Resend):
                 self._resend(effect.frames)
+        self._has_been_connected = True
         self._plane.link_connected(self)
         self._send_bare(0)
 
@@ -221,7 +224,7 @@ class Link(Outbox):
         for frame in frames:
             if not self._transmit(frame.parts):
                 return
-            self._plane.statistics.frames_resent += 1
+            self._plane.statistics.frames_resent += self._has_been_connected
 
     def _send_bare(self, flags: int, first: int = 0) -> None:
         notes = self.notes

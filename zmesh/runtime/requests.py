@@ -29,14 +29,15 @@ class Requests:
         self._statistics = statistics
         self._wheel: DeadlineWheel[asyncio.Future[AgentMessage], Deadline] = DeadlineWheel()
 
-    def expect(self, route: Route, number: int, timeout_s: float) -> asyncio.Future[AgentMessage]:
+    def expect(self, route: Route, number: int, timeout_s: float, spent_s: float = 0.0) -> asyncio.Future[AgentMessage]:
         """The future of the answer to the request numbered ``number``; ``forget`` it where nobody waits any more.
 
-        It raises ``RequestTimeout``, ``HandlerFailed``, ``UnknownAgent`` or ``PeerLost``.
+        ``spent_s`` of the ``timeout_s`` have gone by in waiting for credit. It raises ``RequestTimeout``,
+        ``HandlerFailed``, ``UnknownAgent`` or ``PeerLost``.
         """
         outbox = route.outbox
         future: asyncio.Future[AgentMessage] = self._loop.create_future()
-        slot = self._wheel.slot(monotonic() + timeout_s)
+        slot = self._wheel.slot(monotonic() + timeout_s - spent_s)
         slot[future] = (outbox, number, route.to_agent, timeout_s)
         outbox.requests[number] = (future, slot)
         return future
