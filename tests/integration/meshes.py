@@ -47,7 +47,7 @@ def run(main: Awaitable[None], loop: str = "uvloop") -> None:
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(watched())
-    assert escaped == [], "exceptions escaped into the event loop"
+    assert escaped == [], f"exceptions escaped into the event loop: {escaped}"
 
 
 def in_loop(test: Test) -> Callable[..., None]:

@@ -89,3 +89,4 @@ class LinkTable:
         for link in self.all():
             link.leave(PeerLost("this node has left the mesh"))
         self._links.clear()
+        self._addresses.clear()  # whoever still asks for a link gets one that opens no socket

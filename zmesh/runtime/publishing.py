@@ -53,6 +53,7 @@ class Publishing:
         self._awaited: dict[str, None] = {}  # nodes that have joined and not yet subscribed to broadcasts
         self._arrived = asyncio.Event()
         self._settle_timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
         plane.topic_notes = self._receive_notes
         plane.on_tick.append(self._tick)
 
@@ -63,6 +64,7 @@ class Publishing:
 
     def close(self, error: NetworkError) -> None:
         """Stop."""
+        self._is_closed = True
         if self._settle_timer is not None:
             self._settle_timer.cancel()
         for topic in self._topics.values():
@@ -335,7 +337,7 @@ class Publishing:
     def settle_later(self, feed: TopicFeed) -> None:
         """See to it that the feed's publisher hears of its position soon."""
         self._unsettled[feed] = None
-        if self._settle_timer is None:
+        if self._settle_timer is None and not self._is_closed:
             self._settle_timer = self.loop.call_later(SETTLE_S, self._settle_all)
 
     def _settle_all(self) -> None:
