@@ -5,6 +5,7 @@
     │   ├── ConfigurationError      a setting is wrong, unknown, or contradicts another
     │   │   ├── AddressInUse        another program holds the port
     │   │   └── KeystoreError       the key directory cannot be read, written or trusted
+    │   │       └── NameTaken           (zmesh.security) the name belongs to another machine
     │   ├── InvitationError         a join string is malformed, expired, used, or of another mesh
     │   ├── NotJoined               the network is not joined (yet, or any more)
     │   ├── UnknownAgent            nobody on the mesh has that agent id or capability
@@ -15,6 +16,7 @@
     │   ├── RequestTimeout          no answer came before the deadline
     │   ├── HandlerFailed           the remote handler raised; carries what it said
     │   ├── Refused                 authentication or authorisation said no
+    │   │   └── CertificateRefused      (zmesh.core.trust) with the word for why
     │   └── ProtocolViolation       bytes that the wire specification forbids
     └── InternalError               we erred: please report it
 
