@@ -24,6 +24,7 @@ from zmesh.messenger import Messenger
 from zmesh.model import now_ms
 from zmesh.registry import Registry
 from zmesh.runtime.control import ControlPlane, IncidentNotice
+from zmesh.runtime.control_notices import IncidentLog
 from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.ports import bind_port_block
 from zmesh.runtime.publishing import Publishing
@@ -72,6 +73,7 @@ class Node:
         self.config = config
         self.membership = membership
         self._report = report
+        self._refused = IncidentLog(report)  # frames of the data plane: each kind and source is told of once
         self._loop = asyncio.get_running_loop()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, min(MAX_SOCKETS, int(self._context.get(zmq.SOCKET_LIMIT))))
@@ -150,7 +152,7 @@ class Node:
             window_bytes=self.config.window_bytes,
             max_message_bytes=self.config.max_message_bytes,
             idle_link_s=self.config.idle_link_s,
-            incident=lambda kind, reason, source: self._report(IncidentNotice(kind, reason, source, 1)),
+            incident=lambda kind, reason, source: self._refused.report(kind, source, reason),
             peer_disconnected=self._control.disconnected,
         )
 

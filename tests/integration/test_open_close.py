@@ -1,0 +1,167 @@
+"""A network that is opened and closed a thousand times leaves nothing behind, and says why where it cannot open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import zmq
+
+import zmesh
+from tests.integration.meshes import LOOPBACK, PATIENCE_S, Mesh, config, in_loop, until
+
+CYCLES = 100
+
+
+def open_files() -> Counter[str]:
+    """What this process has open, by kind: numbers and names of one kind differ from cycle to cycle."""
+    found: Counter[str] = Counter()
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[os.readlink(f"/proc/self/fd/{entry}").split("[")[0]] += 1
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+    return found
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / (1 << 20)
+
+
+async def cycle(home: Path, number: int) -> None:
+    """One node's life: it hears itself, joins a group, and goes."""
+    async with zmesh.AgentNetwork(config(home, f"node-{number % 3}")) as network:
+        agent = await network.register_agent(1, ["echo"], handler=lambda message: message.payload)
+        assert (await agent.request(1, b"x")).payload == b"x"
+        await agent.join_group("lab")
+        await agent.publish("lab", b"y")
+
+
+@in_loop
+async def test_a_thousand_cycles_leak_nothing(home: Path) -> None:
+    for number in range(20):  # what is made once is made
+        await cycle(home, number)
+    gc.collect()
+    files, threads, tasks = open_files(), threading.active_count(), len(asyncio.all_tasks())
+    before_mib = resident_mib()
+    for number in range(CYCLES):
+        await cycle(home, number)
+    gc.collect()
+    await until(lambda: threading.active_count() <= threads, "threads have ended")
+    await until(lambda: open_files() == files, "files are closed")
+    assert len(asyncio.all_tasks()) == tasks
+    assert [each for each in gc.get_objects() if isinstance(each, zmq.Socket) and not each.closed] == []
+    assert [each for each in gc.get_objects() if isinstance(each, zmesh.runtime.data_plane.DataPlane)] == []
+    assert resident_mib() - before_mib < 50, "a cycle may leave no more than a few KiB of fragments"
+
+
+@in_loop
+async def test_cycles_beside_a_node_that_stays_leak_nothing_there(home: Path) -> None:
+    async with Mesh(home) as mesh:
+        a = await mesh.node("a")
+        seven = await a.register_agent(7, handler=lambda message: message.payload)
+        await seven.join_group("lab")
+
+        async def visit() -> None:
+            async with zmesh.AgentNetwork(config(home, "b", bootstrap=a.info().addresses)) as b:
+                await b.registry.wait_for_agent(7, PATIENCE_S)
+                nine = await b.register_agent(9)
+                assert (await nine.request(7, b"x", timeout_s=PATIENCE_S)).payload == b"x"
+                await (await nine.publish("lab", b"y")).delivered(PATIENCE_S)
+
+        for _ in range(3):
+            await visit()
+        await until(lambda: len(a.registry.nodes(zmesh.NodeStatus.ACTIVE)) == 1, "the visitor has left")
+        gc.collect()
+        files, threads = open_files(), threading.active_count()
+        for _ in range(30):
+            await visit()
+        await until(lambda: len(a.registry.nodes(zmesh.NodeStatus.ACTIVE)) == 1, "the visitor has left")
+        await until(lambda: open_files() - files == Counter(), "files are closed")
+        await until(lambda: threading.active_count() <= threads, "threads have ended")
+
+
+@in_loop
+async def test_joins_and_leaves_at_the_same_time_do_no_harm(home: Path, loop: str) -> None:
+    network = zmesh.AgentNetwork(config(home, "a"))
+    results = await asyncio.gather(
+        network.join_network(), network.leave_network(), network.join_network(), return_exceptions=True
+    )
+    assert [result for result in results if isinstance(result, BaseException)] == []
+    results = await asyncio.gather(
+        network.join_network(), network.leave_network(), network.leave_network(), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [zmesh.UsageError, type(None), type(None)]
+    assert not network.is_joined
+
+
+@in_loop
+async def test_joining_that_is_cancelled_leaves_nothing_open(home: Path) -> None:
+    for turns in range(12):
+        network = zmesh.AgentNetwork(config(home, "a", bootstrap=("tcp://127.0.0.1:9",)))
+        task = asyncio.create_task(network.join_network())
+        for _ in range(turns * 3):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await network.leave_network()
+        async with zmesh.AgentNetwork(config(home, "a")):  # the name is free again
+            pass
+
+
+# -- where it cannot open --------------------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_a_port_in_use_is_named(home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for base in (port, port - 1, port - 3):
+            network = zmesh.AgentNetwork(config(home, "a", listen=f"tcp://127.0.0.1:{base}"))
+            with pytest.raises(zmesh.AddressInUse, match=f"port {port} of 127.0.0.1 is in use") as told:
+                await network.join_network()
+            assert "\n" not in str(told.value)
+            assert not network.is_joined
+    async with zmesh.AgentNetwork(config(home, "a", listen=LOOPBACK)):
+        pass
+
+
+@in_loop
+async def test_an_address_of_another_machine_is_refused(home: Path) -> None:
+    network = zmesh.AgentNetwork(config(home, "a", listen="tcp://192.0.2.1:7650"))
+    with pytest.raises(zmesh.ConfigurationError, match="cannot listen on 192.0.2.1: this machine has no such address"):
+        await network.join_network()
+
+
+@in_loop
+async def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """A file where the directory should be: even root, who may write anywhere, cannot make one there."""
+    home = tmp_path / "home"
+    home.write_text("not a directory")
+    network = zmesh.AgentNetwork(config(home, "a"))
+    with pytest.raises(zmesh.KeystoreError, match=str(home)) as told:
+        await network.join_network()
+    assert "\n" not in str(told.value)
+
+
+@in_loop
+async def test_keys_that_others_may_read_are_refused(home: Path) -> None:
+    async with zmesh.AgentNetwork(config(home, "a")):
+        pass
+    identity = home / "default" / "nodes" / "a" / "identity.msgpack"
+    identity.chmod(0o644)
+    network = zmesh.AgentNetwork(config(home, "a"))
+    with pytest.raises(zmesh.KeystoreError, match="identity.msgpack") as told:
+        await network.join_network()
+    assert "\n" not in str(told.value)
+    identity.chmod(0o600)
+    async with zmesh.AgentNetwork(config(home, "a")):
+        pass
