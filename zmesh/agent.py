@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, Future
 from collections.abc import Mapping, Sequence
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType
@@ -95,15 +96,27 @@ class Agent:
         if route is None or timeout_s is None or not 0 < timeout_s < inf or priority is not _NORMAL:
             return await self._messenger.request(self, to, payload, timeout_s, priority)
         outbox = route.outbox
-        if outbox.budget <= 0 or type(payload) is not bytes or len(payload) > INLINE_BYTES:
+        budget = outbox.budget
+        if budget <= 0 or type(payload) is not bytes or (size := len(payload)) > INLINE_BYTES:
             return await self._messenger.request(self, to, payload, timeout_s, priority)
-        number = outbox.append(route, payload)
-        if outbox.is_idle:
-            outbox.flush()
+        number = outbox.next_record
+        outbox.next_record = number + 1
+        outbox.budget = budget - size - RECORD_OVERHEAD_BYTES
+        payloads = route.payloads
+        if outbox.under_way:
+            (outbox.open_run(route) if payloads is None else payloads).append(payload)
+        else:
+            outbox.send_now(route, payload)
+        requests = self._requests
+        future: Future[AgentMessage] = requests.create_future()
+        deadline = monotonic() + timeout_s
+        outbox.requests[number] = (future, deadline, route.to_agent, timeout_s)
+        if deadline < outbox.earliest_deadline:
+            requests.watch(outbox, deadline)
         try:
-            return await self._requests.expect(route, number, timeout_s)
+            return await future
         except CancelledError:
-            self._requests.forget(outbox, number)
+            requests.forget(outbox, number)
             raise
 
     async def reply(self, message: AgentMessage, payload: bytes = b"") -> None:

@@ -13,7 +13,7 @@ from zmesh.messenger import Messenger
 from zmesh.registry import Registry
 from zmesh.runtime.control import ControlNotice, IncidentNotice, PeerNotice
 from zmesh.runtime.data_plane import DataPlane
-from zmesh.runtime.link import PeerAddress
+from zmesh.runtime.peer import PeerAddress
 from zmesh.runtime.publishing import Publishing
 from zmesh.runtime.sockets import endpoint_of
 

@@ -48,7 +48,7 @@ class DataPlane:
         window_bytes: int,
         max_message_bytes: int,
         idle_link_s: float,
-        incident: Callable[[str, str, str], None],
+        incident: Callable[[str, str, str], object],
         peer_disconnected: Callable[[str], None],
     ) -> None:
         self.loop = loop
@@ -70,6 +70,7 @@ class DataPlane:
         self._router_fd = int(router.getsockopt(zmq.FD))
         self._incident = incident
         self._peer_disconnected = peer_disconnected
+        self._reads_on = False  # whether that is to be done in the next loop turn
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsettled: dict[Link, None] = {}  # links that owe an ack within a millisecond
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -79,7 +80,7 @@ class DataPlane:
     def start(self) -> None:
         """Begin to read."""
         self.loop.add_reader(self._router_fd, self._read)
-        self.loop.call_soon(self._read)
+        self._read_on_soon()
         self._tick_timer = self.loop.call_later(TICK_S, self._tick)
 
     async def close(self) -> None:
@@ -114,59 +115,73 @@ class DataPlane:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        """The descriptor has something to say. One frame is read and answered before it is asked whether there are
+        more: most often there are none, and the question costs as much as several calls of what its sender waits for.
+        """
+        if not self._router.closed:
+            try:
+                self._router.recv(NOBLOCK)  # the routing id: the sender is known by its key
+            except zmq.Again:
+                return
+            self._read_frame()
+            self._read_on_soon()
+
+    def _read_on_soon(self) -> None:
+        # The descriptor is edge-triggered: it will not call for what is there already.
+        if not self._reads_on:
+            self._reads_on = True
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._reads_on = False
         router = self._router
         if router.closed:
             return
-        touched: dict[Link, None] = {}
         for _ in range(FRAMES_PER_TURN):
-            try:
-                router.recv(NOBLOCK)  # the routing id: the sender is known by its key
-            except zmq.Again:
-                break
-            link = self._read_frame(router)
-            if link is not None:
-                touched[link] = None
             if not has_input(router):
-                break
-        else:
-            self.loop.call_soon(self._read)  # the descriptor is edge-triggered: it will not call for what is left
-        now = monotonic()
-        for link in touched:
-            if not link.settle(now):
-                self.settle_later(link)
+                return
+            router.recv(NOBLOCK)
+            self._read_frame()
+        self._read_on_soon()
 
-    def _read_frame(self, router: zmq.Socket[bytes]) -> Link | None:
-        part = router.recv(NOBLOCK, copy=False)
+    def _read_frame(self) -> None:
+        router = self._router
+        part = router.recv(NOBLOCK, False)  # no copy: only such a frame tells whose it is
         attachment = None
         if part.more:
-            attachment = router.recv(NOBLOCK, copy=False)
+            attachment = router.recv(NOBLOCK, False)
             if attachment.more:
                 self._drain_message(router)
                 self._refuse(part, ProtocolViolation("malformed_frame", "more than two parts"))
-                return None
+                return
         try:
-            return self._receive(part, attachment)
+            self._receive(part, attachment)
         except ProtocolViolation as violation:
             self._refuse(part, violation)
-            return None
 
-    def _receive(self, part: zmq.Frame, attachment: zmq.Frame | None) -> Link | None:
+    def _receive(self, part: zmq.Frame, attachment: zmq.Frame | None) -> None:
         try:
-            node_id = str(part.get("User-Id"))
+            node_id = part.get("User-Id")
         except zmq.ZMQError:
             self.statistics.dropped_unauthenticated += 1
-            return None
-        frame = decode_frame(part.buffer)
+            return
+        frame = decode_frame(part)  # type: ignore[arg-type]  # it is a buffer: its stub does not say so
+        size = len(part) if attachment is None else len(part) + len(attachment)
         statistics = self.statistics
         statistics.frames_received += 1
-        size = len(part) + (len(attachment) if attachment is not None else 0)
         statistics.bytes_received += size
-        link = self.links.get(node_id)
+        link = self.links.by_node.get(node_id)  # type: ignore[arg-type]  # this property is text
         if link is None or frame.sender_session != link.half.session or frame.flags & FLAG_RESET:
-            link = self._link_of(node_id, frame)
-        if link is not None:
-            link.receive(monotonic(), frame, size, attachment.buffer if attachment is not None else None)
-        return link
+            link = self._link_of(str(node_id), frame)
+            if link is None:
+                return
+        now = monotonic()
+        link.reading()
+        try:
+            link.receive(now, frame, size, attachment.bytes if attachment is not None else None)
+        finally:
+            if not link.settle(now):
+                self.settle_later(link)
 
     def _link_of(self, node_id: str, frame: Frame) -> Link | None:
         """The link a frame belongs to; None for a frame of a session that is over (docs/spec/03, section 3)."""
@@ -217,10 +232,10 @@ class DataPlane:
         if mailbox is None:
             self._undeliverable(outbox, run, first)
             return 0
-        origin = outbox.origin
-        messages = received_messages(run, first, timestamp, origin)
+        messages = received_messages(run, first, timestamp, outbox.origin)
         answers_to = outbox if run.kind is REQUEST else None
-        return mailbox.deliver(Batch(messages, length, outbox, answers_to, share, run.ttl_ms))
+        deadline = monotonic() + run.ttl_ms / 1000 if run.ttl_ms else None
+        return mailbox.deliver(Batch(messages, length, outbox, answers_to, share, deadline))
 
     def _undeliverable(self, outbox: Outbox, run: Run, first: int) -> None:
         self.statistics.lost_unknown_agent += len(run.payloads)

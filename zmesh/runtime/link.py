@@ -7,16 +7,16 @@ closed and reports what was not acknowledged.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
 
-from zmesh.core.delivery import BeginAnew, HeldFrame, Reassembly, ReceiveSession, Resend, SendSession, Verdict
-from zmesh.errors import NetworkError, PeerLost
+from zmesh.core.delivery import BeginAnew, HeldFrame, Resend, SendSession, Verdict
+from zmesh.errors import NetworkError, ProtocolViolation
 from zmesh.model import now_ms
+from zmesh.runtime.large import LargePayloads
 from zmesh.runtime.outbox import Label, Outbox, Route
+from zmesh.runtime.peer import PeerAddress, ReceivingHalf
 from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.runtime.transport import DealerTransport
@@ -26,31 +26,12 @@ from zmesh.wire.limits import ATTACHMENT_BYTES, INITIAL_CREDIT_BYTES, WIRE_VERSI
 if TYPE_CHECKING:
     from zmesh.runtime.data_plane import DataPlane
 
-__all__ = ["Link", "PeerAddress", "ReceivingHalf"]
+__all__ = ["Link"]
 
 logger = logging.getLogger("zmesh.data")
 
 FAREWELL_LINGER_MS: Final = 500
 DELIVER: Final = Verdict.DELIVER  # looked up once: it is on the hot path
-
-
-@dataclass(frozen=True, slots=True)
-class PeerAddress:
-    """Where a peer's data socket listens, and the key it must prove."""
-
-    endpoint: str
-    curve_public: bytes
-
-
-class ReceivingHalf:
-    """What is known of a peer's sending session. It outlives the link, so that nothing is delivered twice."""
-
-    __slots__ = ("reassembly", "session", "state")
-
-    def __init__(self, session: int, plane: DataPlane) -> None:
-        self.session = session  # the peer's number for it; 0 before its first frame
-        self.state = ReceiveSession(plane.window_bytes)
-        self.reassembly = Reassembly(plane.max_message_bytes)
 
 
 class Link(Outbox):
@@ -60,7 +41,7 @@ class Link(Outbox):
         "_ack_wanted",
         "_address",
         "_has_been_connected",
-        "_large_lock",
+        "_large",
         "_last_used",
         "_plane",
         "_receipts",
@@ -94,9 +75,10 @@ class Link(Outbox):
         self.node_id = node_id
         self.session = session
         self.remote_incarnation = remote_incarnation
-        self.half = half if half is not None else ReceivingHalf(0, plane)
+        self.half = half if half is not None else self._new_half(0)
         self._name_origin()
         self.sending = SendSession(INITIAL_CREDIT_BYTES)
+        self.under_way = self.sending.held
         self.notes: list[TopicNote] = []
         self.repairs: list[bytes] = []
         self._address = address
@@ -106,7 +88,7 @@ class Link(Outbox):
         self._receipts = WaitingReceipts(plane.loop)
         self._ack_wanted = False
         self._has_been_connected = False
-        self._large_lock = asyncio.Lock()  # one message of several chunks at a time
+        self._large = LargePayloads(self, plane)
         self._last_used = monotonic()
 
     @property
@@ -116,10 +98,13 @@ class Link(Outbox):
 
     def adopt(self, remote_session: int) -> None:
         """The peer has begun a sending session; the one before, if there was one, is over."""
-        self.half = ReceivingHalf(remote_session, self._plane)
+        self.half = self._new_half(remote_session)
         # A session is never numbered below the incarnation that it is of.
         self.remote_incarnation = max(self.remote_incarnation, remote_session)
         self._name_origin()
+
+    def _new_half(self, remote_session: int) -> ReceivingHalf:
+        return ReceivingHalf(remote_session, self._plane.window_bytes, self._plane.max_message_bytes)
 
     def _name_origin(self) -> None:
         self.origin.id_prefix = f"{self.node_id}:{self.half.session:x}:{self._plane.node_id}:"
@@ -132,7 +117,7 @@ class Link(Outbox):
             return
         self._address = address
         self._transport.close()
-        if self.sending.held or self.notes or self.half.state.next_deadline() is not None:
+        if self.sending.held or self.notes or self.half.state.ack_at is not None:
             self._open()
 
     def _open(self) -> None:
@@ -159,11 +144,11 @@ class Link(Outbox):
             return
         if not self.runs or self.repairs:
             self._flush_bare()
-        if not self.runs:
-            return
-        runs = self.take_runs()
-        self._commit(runs, self.next_record - self.sending.next_record, None)
-        self.refill(self.sending.room_bytes)
+        if self.runs:
+            runs = self.take_runs()
+            sending = self.sending
+            data = self._encode(sending.next_record, runs)
+            self._commit(self.next_record - sending.next_record, len(data), (data,))
 
     def _flush_bare(self) -> None:
         if self.repairs:
@@ -174,45 +159,42 @@ class Link(Outbox):
         elif self.notes:
             self._send_bare(0)
 
-    def _commit(self, runs: list[Run], count: int, attachment: memoryview | None) -> HeldFrame:
-        plane = self._plane
-        now = monotonic()
-        data = self._encode(self.sending.next_record, runs)
-        parts: tuple[bytes | memoryview, ...] = (data,)
-        size = len(data)
-        if attachment is not None:
-            parts, size = (data, attachment), size + len(attachment)
-        frame = self.sending.commit(now, count, size, parts)
-        statistics = plane.statistics
+    def send_attachment(self, run: Run, attachment: memoryview) -> int:
+        """Send a frame of one record whose payload is ``attachment``; the record's number."""
+        self.flush()
+        number = self.next_record
+        self.next_record = number + 1
+        header = self._encode(number, [run])
+        self._commit(1, len(header) + len(attachment), (header, attachment))
+        return number
+
+    def _commit(self, count: int, size: int, parts: tuple[bytes | memoryview, ...]) -> None:
+        """Send a frame of ``count`` new records, and hold it; first things first, since its receiver waits."""
+        if not self._transport.send(parts):
+            self._open()  # held frames are sent when it stands
+        self._last_used = now = monotonic()
+        sending = self.sending
+        sending.commit(now, count, size, parts)
+        statistics = self._plane.statistics
         statistics.messages_sent += count
         statistics.frames_sent += 1
         statistics.bytes_sent += size
-        self._last_used = now
-        self._transmit(parts)
-        return frame
+        self.refill(sending.limit - sending.sent_bytes)
 
     def _encode(self, first: int, runs: list[Run], flags: int = 0, repairs: list[bytes] | None = None) -> bytes:
-        ack, limit, rewind = self.half.state.take_ack()
+        half = self.half
+        ack, limit, rewind = half.state.take_ack()
         if rewind:
             flags |= FLAG_REWIND
         if self._ack_wanted and runs:
             self._ack_wanted = False
             flags |= FLAG_ACK_NOW
-        notes, self.notes = self.notes or None, []
+        notes = None
+        if self.notes:
+            notes, self.notes = self.notes, []
+        now = time_ns() // 1_000_000
         return encode(
-            Frame(
-                WIRE_VERSION,
-                self.session,
-                self.remote_session,
-                first,
-                ack,
-                limit,
-                now_ms(),
-                flags,
-                runs,
-                notes,
-                repairs,
-            )
+            Frame(WIRE_VERSION, self.session, half.session, first, ack, limit, now, flags, runs, notes, repairs)
         )
 
     def _transmit(self, parts: tuple[bytes | memoryview, ...]) -> bool:
@@ -263,128 +245,85 @@ class Link(Outbox):
         self.repairs.append(topic_frame)
         self.schedule_flush()
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is on its way: then waiting for more to send along gains nothing (Nagle's rule, RFC 896)."""
-        return not self.sending.held
-
-    # -- large payloads ----------------------------------------------------------------------------------------------
-
     def answer_large(self, route: Route, payload: bytes, correlation: int) -> None:
-        """Send an answer as attachments: now, overdrawing credit, or, where it takes several, when its turn comes."""
-        if self.refuses_answer(route, len(payload), correlation, self._plane.max_message_bytes):
-            return
-        if len(payload) <= ATTACHMENT_BYTES:
-            self._commit_chunk(route, memoryview(payload), 0, correlation, None)
-        else:
-            self._plane.spawn(self._answer_in_turn(route, payload, correlation))
-
-    async def _answer_in_turn(self, route: Route, payload: bytes, correlation: int) -> None:
-        try:
-            await self._send_chunks(route, payload, correlation, None)
-        except PeerLost as error:
-            logger.info("an answer of %d bytes did not reach its requester: %s", len(payload), error)
+        """Send an answer as attachments."""
+        self._large.answer(route, payload, correlation)
 
     async def send_large(self, route: Route, payload: bytes, label: Label | None = None) -> int:
         """Send a payload as attachments, each when there is credit for it."""
-        if len(payload) > ATTACHMENT_BYTES:
-            return await self._send_chunks(route, payload, None, label)
-        await self.wait_for_room(len(payload))
-        return self._commit_chunk(route, memoryview(payload), 0, None, label)
-
-    async def _send_chunks(self, route: Route, payload: bytes, correlation: int | None, label: Label | None) -> int:
-        """One message at a time on a link: its receiver joins the chunks of one only."""
-        view = memoryview(payload)
-        number = 0
-        async with self._large_lock:
-            for offset in range(0, len(payload), ATTACHMENT_BYTES):
-                await self.wait_for_room(min(ATTACHMENT_BYTES, len(payload) - offset))
-                number = self._commit_chunk(route, view, offset, correlation, label)
-        return number
-
-    def _commit_chunk(
-        self, route: Route, view: memoryview, offset: int, correlation: int | None, label: Label | None
-    ) -> int:
-        self.flush()
-        run = Run(
-            route.kind,
-            route.to_agent,
-            route.from_agent,
-            route.message_type,
-            route.priority,
-            route.ttl_ms,
-            [],
-            None if correlation is None else [correlation],
-            None if label is None else [label[0]],
-            None if label is None else [label[1]],
-            part=(len(view), offset),
-        )
-        number = self.next_record
-        self.next_record = number + 1
-        self._commit([run], 1, view[offset : offset + ATTACHMENT_BYTES])
-        self.refill(self.sending.room_bytes)
-        return number
+        return await self._large.send(route, payload, label)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
-    def receive(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> None:
-        """Take in a frame that is known to be from this peer's incarnation. Raises ``ProtocolViolation``."""
+    def receive(self, now: float, frame: Frame, size: int, attachment: bytes | memoryview | None) -> None:
+        """Take in a frame that is known to be of this peer's session. Raises ``ProtocolViolation``."""
         flags = frame.flags
         if frame.receiver_session == self.session:
             sending = self.sending
             if frame.ack != sending.acked or frame.limit != sending.limit or flags & FLAG_REWIND:
                 self._receive_ack(now, frame.ack, frame.limit, bool(flags & FLAG_REWIND))
-        if flags & FLAG_PROBE:
-            self.half.state.probed(now, frame.first)
-        elif frame.runs:
+        if frame.runs and not flags & FLAG_PROBE:
             if not self._receive_records(now, frame, size, attachment):
                 return  # what else is in it is as old as its records
             if flags & FLAG_ACK_NOW:
                 self.half.state.ack_wanted(now)
+        elif flags & FLAG_PROBE:
+            self.half.state.probed(now, frame.first)
         if frame.notes is not None or frame.repairs is not None:
             self._plane.receive_topic_notes(self, frame.notes or [], frame.repairs or [])
 
     def _receive_ack(self, now: float, ack: int, limit: int, rewind: bool) -> None:
-        for effect in self.sending.receive(now, ack, limit, rewind):
+        sending = self.sending
+        for effect in sending.receive(now, ack, limit, rewind):
             if isinstance(effect, Resend):
                 self._resend(effect.frames)
             elif isinstance(effect, BeginAnew):
                 self._plane.links.begin_anew(self)
                 return
-        self._receipts.acknowledge(ack)
-        self.update_credit(self.sending.room_bytes)
+        if self._receipts.waiting:
+            self._receipts.acknowledge(ack)
+        self.update_credit(sending.limit - sending.sent_bytes)
 
-    def _receive_records(self, now: float, frame: Frame, size: int, attachment: memoryview | None) -> bool:
+    def _receive_records(self, now: float, frame: Frame, size: int, attachment: bytes | memoryview | None) -> bool:
         """Whether the records were new, and delivered."""
         runs = frame.runs
-        count = run_length(runs[0]) if len(runs) == 1 else sum(map(run_length, runs))
-        verdict = self.half.state.receive(now, frame.first, count, size)
-        if verdict is DELIVER:
-            self._deliver(now, frame, count, size, attachment)
-            return True
-        if verdict is Verdict.DUPLICATE:
-            self._plane.statistics.dropped_duplicate += 1
-        else:
-            self._plane.statistics.dropped_gap += 1
-        return False
-
-    def _deliver(self, now: float, frame: Frame, count: int, size: int, attachment: memoryview | None) -> None:
-        number = frame.first
+        is_part = runs[0].part is not None  # the codec has seen that such a run is alone
+        if attachment is not None and not is_part:
+            raise ProtocolViolation("malformed_frame", "an attachment that belongs to no run")
+        count = 1 if is_part else len(runs[0].payloads) if len(runs) == 1 else sum(map(run_length, runs))
+        state = self.half.state
+        verdict = state.receive(now, frame.first, count, size)
+        if verdict is not DELIVER:
+            statistics = self._plane.statistics
+            if verdict is Verdict.DUPLICATE:
+                statistics.dropped_duplicate += 1
+            else:
+                statistics.dropped_gap += 1
+            return False
         share = size // count  # a record's part of the credit, while a handler or a queue holds it
+        if is_part:
+            state.consumed(now, size - self._deliver_part(frame, share, attachment or b""))
+            return True
         held = 0
-        for run in frame.runs:
-            length = run_length(run)
-            if run.part is not None:
-                payload = self.half.reassembly.receive(*run.part, attachment if attachment is not None else b"")
-                if payload is None:
-                    number += 1
-                    continue
-                run.payloads = [payload]
-                # Its earlier chunks have been let go of: while it is in hand, they are taken back.
-                share = max(share, len(payload))
-            held += self._plane.deliver_run(self, run, number, frame.timestamp, share)
-            number += length
-        self.half.state.consumed(now, size - held * share)
+        number = frame.first
+        deliver_run = self._plane.deliver_run
+        for run in runs:
+            held += deliver_run(self, run, number, frame.timestamp, share)
+            number += len(run.payloads)
+        state.consumed(now, size - held * share)
+        return True
+
+    def _deliver_part(self, frame: Frame, share: int, attachment: bytes | memoryview) -> int:
+        """Take in a chunk; the bytes of credit that are still held, of a message that is whole with it."""
+        run = frame.runs[0]
+        total, offset = run.part or (0, 0)
+        payload = self.half.reassembly.receive(total, offset, attachment)
+        if payload is None:
+            return 0
+        run.payloads = [payload]
+        # Its earlier chunks have been let go of: while it is in hand, they are taken back.
+        share = max(share, len(payload))
+        return share * self._plane.deliver_run(self, run, frame.first, frame.timestamp, share)
 
     def release(self, size: int) -> None:
         """A handler or a queue lets go of ``size`` bytes."""
@@ -396,12 +335,21 @@ class Link(Outbox):
 
     def settle(self, now: float) -> bool:
         """After a batch of input: answer what must be answered now. False where an ack is still owed for later."""
-        if self.runs:
+        if self.runs or self.notes or self.repairs or self._ack_wanted:
             self.flush()
-        if self.half.state.ack_due(now):
-            self._plane.statistics.acks_sent += 1
-            self._send_bare(0)
-        return self.half.state.next_deadline() is None
+        self._flush_scheduled = False
+        ack_at = self.half.state.ack_at
+        if ack_at is None:
+            return True
+        if now < ack_at:
+            return False
+        self._plane.statistics.acks_sent += 1
+        self._send_bare(0)
+        return True
+
+    def reading(self) -> None:
+        """A frame is being taken in, and ``settle`` follows: what its handlers answer needs no other flush."""
+        self._flush_scheduled = True
 
     def handle_timeout(self, now: float) -> None:
         """Called every few milliseconds while the node lives."""

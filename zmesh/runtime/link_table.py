@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from zmesh.errors import PeerLost
 from zmesh.model import now_ms
-from zmesh.runtime.link import Link, PeerAddress, ReceivingHalf
+from zmesh.runtime.link import Link
+from zmesh.runtime.peer import PeerAddress, ReceivingHalf
 
 if TYPE_CHECKING:
     from zmesh.runtime.data_plane import DataPlane
@@ -19,22 +20,22 @@ class LinkTable:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
-        self._links: dict[str, Link] = {}
+        self.by_node: dict[str, Link] = {}  # to be read by others, changed here alone
         self._addresses: dict[str, PeerAddress] = {}
         self._halves: dict[str, ReceivingHalf] = {}  # of links that were closed, by peer
         self._last_session = plane.incarnation - 1
 
     def get(self, node_id: str) -> Link | None:
         """The link to a node, if there is one."""
-        return self._links.get(node_id)
+        return self.by_node.get(node_id)
 
     def all(self) -> list[Link]:
         """Every link there is now."""
-        return list(self._links.values())
+        return list(self.by_node.values())
 
     def link_to(self, node_id: str, incarnation: int) -> Link:
         """The link to that incarnation of a peer, made on first use; an older incarnation's is closed."""
-        link = self._links.get(node_id)
+        link = self.by_node.get(node_id)
         if link is not None and link.remote_incarnation == 0:
             link.remote_incarnation = incarnation  # it was here before we knew of the node
         if link is not None and link.remote_incarnation >= incarnation:
@@ -45,7 +46,7 @@ class LinkTable:
 
     def link_for(self, node_id: str) -> Link:
         """The link to a node, whatever its incarnation; one to a node not known yet waits for its address."""
-        return self._links.get(node_id) or self._new_link(node_id, 0)
+        return self.by_node.get(node_id) or self._new_link(node_id, 0)
 
     def _new_link(self, node_id: str, incarnation: int) -> Link:
         # Upwards whatever the clock does, and above every session of this node's earlier incarnations.
@@ -58,7 +59,7 @@ class LinkTable:
             self._addresses.get(node_id),
             self._halves.get(node_id),
         )
-        self._links[node_id] = link
+        self.by_node[node_id] = link
         return link
 
     def set_address(self, node_id: str, incarnation: int, address: PeerAddress) -> None:
@@ -68,7 +69,7 @@ class LinkTable:
 
     def close(self, node_id: str, reason: str) -> None:
         """The peer is gone for good: report what it never acknowledged."""
-        link = self._links.pop(node_id, None)
+        link = self.by_node.pop(node_id, None)
         if link is not None:
             self._halves[node_id] = link.half  # what the peer sent stays known, so that nothing is delivered twice
             link.close(PeerLost(reason))
@@ -88,5 +89,5 @@ class LinkTable:
         """End all links from this side."""
         for link in self.all():
             link.leave(PeerLost("this node has left the mesh"))
-        self._links.clear()
+        self.by_node.clear()
         self._addresses.clear()  # whoever still asks for a link gets one that opens no socket

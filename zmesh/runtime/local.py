@@ -35,6 +35,7 @@ class LocalOutbox(Outbox):
         self._dispatched = 1  # every record below this has been handed to its agent
         self._held_bytes = 0
         self._receipts = WaitingReceipts(plane.loop)
+        self.under_way = (self,)  # always something: a handler must not run inside its sender's call
 
     def flush(self) -> None:
         """A full outbox changes nothing here: the dispatch of the next loop turn takes it all."""
@@ -74,11 +75,6 @@ class LocalOutbox(Outbox):
         """Any size is the same here."""
         await self.wait_for_room(len(payload))
         return self.append(route, payload) if label is None else self.append_labelled(route, payload, label)
-
-    @property
-    def is_idle(self) -> bool:
-        """Never: a handler must not run inside its sender's call."""
-        return False
 
     def is_acknowledged(self, number: int) -> bool:
         """Whether the record has been handed to its agent."""

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic
 from typing import Protocol
 
+import msgspec
+
 from zmesh.model import AgentMessage
 from zmesh.runtime.counters import Statistics
 from zmesh.runtime.eager import EagerStarter
@@ -34,31 +36,20 @@ class Keeper(Protocol):
         """Get ``size`` bytes of it back."""
 
 
-class Batch:
+class Batch(msgspec.Struct, gc=False):
     """Messages of one run on their way to one agent.
 
     ``share`` is each one's part of the credit in bytes, ``keeper`` gets it back; answers go to ``answers_to``, which is
     None unless these are requests.
     """
 
-    __slots__ = ("answers_to", "deadline", "keeper", "left", "messages", "share", "turn")
-
-    def __init__(
-        self,
-        messages: Iterator[ReceivedMessage],
-        length: int,
-        keeper: Keeper,
-        answers_to: Outbox | None,
-        share: int,
-        ttl_ms: int,
-    ) -> None:
-        self.messages = messages
-        self.left = length
-        self.keeper = keeper
-        self.answers_to = answers_to
-        self.share = share
-        self.deadline = monotonic() + ttl_ms / 1000 if ttl_ms else None
-        self.turn = 0  # grows when a handler waits and the rest of the batch goes on without it
+    messages: Iterator[ReceivedMessage]
+    left: int
+    keeper: Keeper
+    answers_to: Outbox | None
+    share: int
+    deadline: float | None  # monotonic
+    turn: int = 0  # grows when a handler waits and the rest of the batch goes on without it
 
 
 class Mailbox:
@@ -156,9 +147,13 @@ class Mailbox:
         route = self._last_reply_route
         if route is None or route.outbox is not outbox or route.to_agent != message.from_agent:
             route = self._last_reply_route = self._reply_route(outbox, message.from_agent, REPLY)
+        if type(result) is bytes:
+            if outbox.closed is None:
+                outbox.append_reply(route, message._number, result)
+            return
         if result is None:
             result = b""
-        elif type(result) is not bytes:
+        else:
             if not isinstance(result, bytes | bytearray | memoryview):
                 error = TypeError(f"a handler returns bytes or None, not {type(result).__name__}")
                 self._answer_failure(outbox, message, error)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from math import inf
 
 from zmesh.errors import MessageTooLarge
 from zmesh.model import AgentMessage, MessagePriority, MessageType
@@ -18,14 +19,13 @@ from zmesh.runtime.room import Room
 from zmesh.wire.data import Kind, Run, encode_failure
 from zmesh.wire.limits import FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
 
-__all__ = ["Deadline", "Label", "Outbox", "Requests", "Route", "answer_route"]
+__all__ = ["Label", "Outbox", "Requests", "Route", "answer_route"]
 
 Label = tuple[str, int]  # the message id and the time (ms since the epoch) that a user gave a message
 REPLY = Kind.REPLY  # looked up once: it is on the hot path
 
-Answer = asyncio.Future[AgentMessage]
-Deadline = tuple["Outbox", int, int, float]  # of a request: its outbox, number, agent asked, timeout in seconds
-Requests = dict[int, tuple[Answer, dict[Answer, Deadline]]]  # by number; with the slot of the deadline wheel
+# Requests by number: the future of the answer, the monotonic deadline, the agent asked, the timeout in seconds.
+Requests = dict[int, tuple[asyncio.Future[AgentMessage], float, int, float]]
 
 
 class Route:
@@ -62,11 +62,13 @@ class Outbox(Room):
         "_flush_scheduled",
         "_open_route",
         "correlations",
+        "earliest_deadline",
         "next_record",
         "origin",
         "receipt_prefix",
         "requests",
         "runs",
+        "under_way",
     )
 
     def __init__(
@@ -81,7 +83,11 @@ class Outbox(Room):
         self.runs: list[Run] = []
         self.correlations: list[int] = []
         self.next_record = 1
+        # Empty where nothing is under way: a record that somebody waits for leaves at once then, because waiting for
+        # more to go with it gains nothing (Nagle's rule, RFC 896).
+        self.under_way: Collection[object] = ()
         self.requests: Requests = {}
+        self.earliest_deadline = inf  # no request in ``requests`` ends before it
 
     def append(self, route: Route, payload: bytes) -> int:
         """Add a record of at most ``INLINE_BYTES``; its number. The caller has seen a positive budget, or overdraws."""
@@ -96,16 +102,28 @@ class Outbox(Room):
             self.flush()
         return number
 
+    def send_now(self, route: Route, payload: bytes) -> None:
+        """Send a record that is numbered and paid for already, with all that was appended before it."""
+        self._flush_scheduled = True  # it is flushed here
+        payloads = route.payloads
+        (self.open_run(route) if payloads is None else payloads).append(payload)
+        self.flush()
+
     def append_reply(self, route: Route, correlation: int, payload: bytes) -> None:
         """Answer the request numbered ``correlation``. Answers overdraw credit: their requester asked for them."""
-        if len(payload) > INLINE_BYTES:
+        size = len(payload)
+        if size > INLINE_BYTES:
             self.answer_large(route, payload, correlation)
             return
-        if route.payloads is None:
-            self.open_run(route)
-        # Before the append: that may flush, and the run must be whole by then.
+        payloads = route.payloads
+        if payloads is None:
+            payloads = self.open_run(route)
+        payloads.append(payload)
         self.correlations.append(correlation)
-        self.append(route, payload)
+        self.next_record += 1
+        self.budget = budget = self.budget - size - RECORD_OVERHEAD_BYTES
+        if self._base - budget > FRAME_BYTES:
+            self.flush()
 
     def refuses_answer(self, route: Route, size: int, correlation: int, most_bytes: int) -> bool:
         """Whether an answer is too large to be sent; its requester is told so."""
@@ -120,14 +138,17 @@ class Outbox(Room):
 
         Sees to it that the outbox is flushed in the next loop turn.
         """
-        self.end_run()
+        last = self._open_route
+        if last is not None:
+            last.payloads = None
         payloads: list[bytes] = []
+        kind = route.kind
         correlations: list[int] | None = None
-        if route.kind >= REPLY:
+        if kind >= REPLY:
             correlations = self.correlations = []
         self.runs.append(
             Run(
-                route.kind,
+                kind,
                 route.to_agent,
                 route.from_agent,
                 route.message_type,
@@ -139,7 +160,8 @@ class Outbox(Room):
         )
         route.payloads = payloads
         self._open_route = route
-        self.schedule_flush()
+        if not self._flush_scheduled:
+            self.schedule_flush()
         return payloads
 
     def end_run(self) -> None:
@@ -150,7 +172,10 @@ class Outbox(Room):
 
     def take_runs(self) -> list[Run]:
         """Everything appended since the last time, to be sent."""
-        self.end_run()
+        last = self._open_route
+        if last is not None:
+            last.payloads = None
+            self._open_route = None
         runs, self.runs = self.runs, []
         return runs
 
@@ -178,11 +203,6 @@ class Outbox(Room):
     @abstractmethod
     async def send_large(self, route: Route, payload: bytes, label: Label | None = None) -> int:
         """Add a record of any size, a chunk at a time as credit comes; its number."""
-
-    @property
-    @abstractmethod
-    def is_idle(self) -> bool:
-        """Whether a record that somebody waits for had better leave at once."""
 
     @abstractmethod
     def is_acknowledged(self, number: int) -> bool:

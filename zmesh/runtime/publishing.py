@@ -21,8 +21,9 @@ from zmesh.core.broadcast import (
 )
 from zmesh.errors import NetworkError, ProtocolViolation
 from zmesh.runtime.data_plane import DataPlane
-from zmesh.runtime.link import Link, PeerAddress
+from zmesh.runtime.link import Link
 from zmesh.runtime.mailbox import Batch
+from zmesh.runtime.peer import PeerAddress
 from zmesh.runtime.received import Origin, published_messages
 from zmesh.runtime.sockets import NOBLOCK, has_input
 from zmesh.runtime.subscription import PeerSubscription
@@ -256,7 +257,7 @@ class Publishing:
                 mailbox = mailboxes.get(agent_id)
                 if mailbox is not None and not (own and agent_id == run.from_agent):
                     messages = published_messages(run, first, timestamp, origin)
-                    held += share * mailbox.deliver(Batch(messages, len(run.payloads), keeper, None, share, 0))
+                    held += share * mailbox.deliver(Batch(messages, len(run.payloads), keeper, None, share, None))
             first += len(run.payloads)
         return held
 

@@ -13,7 +13,7 @@ from typing import Final
 import zmq
 
 from zmesh.runtime.data_plane import DataPlane
-from zmesh.runtime.link import PeerAddress
+from zmesh.runtime.peer import PeerAddress
 from zmesh.runtime.sockets import NOBLOCK, client_socket, has_input
 from zmesh.runtime.topic import TopicFeed
 from zmesh.wire.limits import MAX_PART_BYTES

@@ -7,13 +7,16 @@ that is what makes a 64-byte message cost 66 bytes and some 35 ns to encode or d
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from zmesh.errors import ProtocolViolation
 from zmesh.wire.limits import MAX_NUMBER, MAX_TOPIC_BYTES, MAX_TTL_MS, WIRE_VERSION
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # of the standard library from Python 3.12 on
 
 __all__ = [
     "FLAG_ACK_NOW",
@@ -160,13 +163,14 @@ def run_length(run: Run) -> int:
     return 1 if run.part is not None else len(run.payloads)
 
 
-def decode_frame(data: bytes | memoryview) -> Frame:
+def decode_frame(data: Buffer) -> Frame:
     """Decode and check a frame's own consistency. Raises ``ProtocolViolation``; nothing else escapes."""
     try:
         frame = _frame_decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _undecodable(data, error) from None
-    _check_version(frame.version)
+    if frame.version != WIRE_VERSION:
+        _check_version(frame.version)
     if frame.flags & ~KNOWN_FLAGS:
         raise ProtocolViolation("malformed_frame", f"unknown flags {frame.flags:#x}")
     if bool(frame.runs) == bool(frame.flags & FLAG_PROBE or not frame.first):
@@ -176,7 +180,7 @@ def decode_frame(data: bytes | memoryview) -> Frame:
     return frame
 
 
-def _undecodable(data: bytes | memoryview, error: Exception) -> ProtocolViolation:
+def _undecodable(data: Buffer, error: Exception) -> ProtocolViolation:
     """Why: another version may have another layout, and is to be called that."""
     try:
         _check_version(_version_decoder.decode(data).version)
@@ -199,11 +203,15 @@ def _check_run(run: Run, runs: int) -> None:
         count = 1
     elif count == 0:
         raise ProtocolViolation("malformed_frame", "empty run")
-    if (run.correlations is not None) != (run.kind >= _REPLY):
+    correlations = run.correlations
+    if (correlations is not None) != (run.kind >= _REPLY):
         raise ProtocolViolation("malformed_frame", "correlations belong to replies, and only to them")
-    for column in (run.correlations, run.ids, run.timestamps):
-        if column is not None and len(column) != count:
-            raise ProtocolViolation("malformed_frame", "columns of unequal length")
+    if (
+        (correlations is not None and len(correlations) != count)
+        or (run.ids is not None and len(run.ids) != count)
+        or (run.timestamps is not None and len(run.timestamps) != count)
+    ):
+        raise ProtocolViolation("malformed_frame", "columns of unequal length")
 
 
 def _check_part(run: Run, runs: int) -> None:

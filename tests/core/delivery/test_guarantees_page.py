@@ -13,6 +13,7 @@ PLACES = {
     "delivery": "tests/core/delivery",
     "broadcast": "tests/core/broadcast",
     "wire": "tests/wire",
+    "runtime": "tests/runtime",
     "integration": "tests/integration",
 }
 NAMED = sorted(set(re.findall(r"`(\w+)/(test_\w+\.py)::(\w+)`", PAGE)))

@@ -1,10 +1,8 @@
 """Delivery between two living nodes: every record acknowledged, in order, exactly once (docs/spec/03-data-plane.md).
 
-``SendSession`` numbers and holds what was sent, ``ReceiveSession`` admits what comes, ``Reassembly`` joins chunks, and
-``DeadlineWheel`` keeps the deadlines of requests.
+``SendSession`` numbers and holds what was sent, ``ReceiveSession`` admits what comes, and ``Reassembly`` joins chunks.
 """
 
-from zmesh.core.delivery.deadlines import DeadlineWheel
 from zmesh.core.delivery.reassembly import Reassembly
 from zmesh.core.delivery.receiver import ReceiveSession, Verdict
 from zmesh.core.delivery.sender import BeginAnew, HeldFrame, Resend, SendProbe, SendSession
@@ -13,7 +11,6 @@ from zmesh.core.delivery.sessions import Belonging, belonging_of
 __all__ = [
     "BeginAnew",
     "Belonging",
-    "DeadlineWheel",
     "HeldFrame",
     "Reassembly",
     "ReceiveSession",

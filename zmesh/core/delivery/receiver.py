@@ -32,11 +32,11 @@ class ReceiveSession:
     """What this node has received from one incarnation of a peer."""
 
     __slots__ = (
-        "_ack_at",
         "_ack_bytes",
         "_owed_bytes",
         "_rewind",
         "_rewound_at",
+        "ack_at",
         "consumed_bytes",
         "expected",
         "received_bytes",
@@ -52,7 +52,7 @@ class ReceiveSession:
         self._owed_bytes = 0
         self._rewind = False
         self._rewound_at = 0  # the expected number for which a rewind was last asked
-        self._ack_at: float | None = None
+        self.ack_at: float | None = None  # when an ack must leave at the latest; None where none is owed
 
     @property
     def limit(self) -> int:
@@ -64,15 +64,15 @@ class ReceiveSession:
         if first == self.expected:
             self.expected = first + count
             self.received_bytes += size
-            if self._ack_at is None:
-                self._ack_at = now + ACK_DELAY_S
+            if self.ack_at is None:
+                self.ack_at = now + ACK_DELAY_S
             return DELIVER
         if first > self.expected:
             self._ask_rewind(now)
             return Verdict.GAP
         if first + count > self.expected:
             raise ProtocolViolation("overlapping_frame", f"records {first}+{count}, expected {self.expected}")
-        self._ack_at = now
+        self.ack_at = now
         return Verdict.DUPLICATE
 
     def probed(self, now: float, sent_below: int) -> None:
@@ -80,37 +80,38 @@ class ReceiveSession:
 
         A connection keeps its order, so whatever is missing now is lost.
         """
-        self._ack_at = now
+        self.ack_at = now
         self._rewind = sent_below > self.expected
 
     def ack_wanted(self, now: float) -> None:
         """Somebody at the other end waits for the ack of what has just come."""
-        self._ack_at = now
+        self.ack_at = now
 
     def consumed(self, now: float, size: int) -> None:
         """Handlers have taken ``size`` bytes: more credit to grant."""
         self.consumed_bytes += size
-        check(self.consumed_bytes <= self.received_bytes, "more consumed than received")
+        if self.consumed_bytes > self.received_bytes:
+            check(False, "more consumed than received")
         self._owed_bytes += size
         if self._owed_bytes >= self._ack_bytes:
-            self._ack_at = now
-        elif self._ack_at is None:
-            self._ack_at = now + ACK_DELAY_S
+            self.ack_at = now
+        elif self.ack_at is None:
+            self.ack_at = now + ACK_DELAY_S
 
     def ack_due(self, now: float) -> bool:
         """Whether an ack must leave now, riding on nothing."""
-        return self._ack_at is not None and now >= self._ack_at
+        return self.ack_at is not None and now >= self.ack_at
 
     def take_ack(self) -> tuple[int, int, bool]:
         """``(ack, limit, rewind)`` for a frame that leaves now; nothing is owed after it."""
         rewind, self._rewind = self._rewind, False
         self._owed_bytes = 0
-        self._ack_at = None
+        self.ack_at = None
         return self.expected, self.consumed_bytes + self.window, rewind
 
     def next_deadline(self) -> float | None:
         """When an ack must leave at the latest."""
-        return self._ack_at
+        return self.ack_at
 
     def _ask_rewind(self, now: float) -> None:
         # Once per hole: the frames behind it, still under way, must not each ask for everything again.
@@ -118,4 +119,4 @@ class ReceiveSession:
             return
         self._rewound_at = self.expected
         self._rewind = True
-        self._ack_at = now
+        self.ack_at = now

@@ -90,11 +90,11 @@ class SendSession:
             self.limit = limit
         if ack > self.acked:
             self._advance(now, ack)
-        if rewind and ack == 1 and self.acked > 1:
+        if not rewind:
+            return _NOTHING
+        if ack == 1 and self.acked > 1:
             return (BeginAnew(),)
-        if rewind and ack == self.acked and self.held:
-            return (Resend(tuple(self.held)),)
-        return _NOTHING
+        return (Resend(tuple(self.held)),) if ack == self.acked and self.held else _NOTHING
 
     def connected(self, now: float) -> tuple[DeliveryEffect, ...]:
         """A new connection stands: nothing held has been sent on it."""
