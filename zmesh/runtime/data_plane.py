@@ -27,6 +27,7 @@ __all__ = ["DataPlane"]
 
 logger = logging.getLogger("zmesh.data")
 
+USER_ID: Final = b"User-Id"  # pyzmq would encode a text each time
 TICK_S: Final = 0.02  # stalled acks and deadlines are looked at this often
 ACK_TICK_S: Final = 0.001
 REPLY, REQUEST = Kind.REPLY, Kind.REQUEST  # looked up once: they are on the hot path
@@ -161,7 +162,7 @@ class DataPlane:
 
     def _receive(self, part: zmq.Frame, attachment: zmq.Frame | None) -> None:
         try:
-            node_id = part.get("User-Id")
+            node_id = part.get(USER_ID)
         except zmq.ZMQError:
             self.statistics.dropped_unauthenticated += 1
             return
@@ -170,18 +171,14 @@ class DataPlane:
         statistics = self.statistics
         statistics.frames_received += 1
         statistics.bytes_received += size
-        link = self.links.by_node.get(node_id)  # type: ignore[arg-type]  # this property is text
+        link = self.links.by_node.get(node_id)
         if link is None or frame.sender_session != link.half.session or frame.flags & FLAG_RESET:
             link = self._link_of(str(node_id), frame)
             if link is None:
                 return
         now = monotonic()
-        link.reading()
-        try:
-            link.receive(now, frame, size, attachment.bytes if attachment is not None else None)
-        finally:
-            if not link.settle(now):
-                self.settle_later(link)
+        if not link.receive(now, frame, size, attachment.bytes if attachment is not None else None):
+            self.settle_later(link)
 
     def _link_of(self, node_id: str, frame: Frame) -> Link | None:
         """The link a frame belongs to; None for a frame of a session that is over (docs/spec/03, section 3)."""

@@ -255,20 +255,33 @@ class Link(Outbox):
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
-    def receive(self, now: float, frame: Frame, size: int, attachment: bytes | memoryview | None) -> None:
-        """Take in a frame that is known to be of this peer's session. Raises ``ProtocolViolation``."""
+    def receive(self, now: float, frame: Frame, size: int, attachment: bytes | memoryview | None) -> bool:
+        """Take in a frame that is known to be of this peer's session, and answer what its handlers answer at once.
+
+        False where an ack is still owed for later. Raises ``ProtocolViolation``.
+        """
+        concerns_us = frame.receiver_session == self.session
+        if concerns_us and frame.flags & FLAG_REWIND:
+            self._receive_ack(now, frame.ack, frame.limit, True)
+        self._flush_scheduled = True  # ``settle`` flushes
+        try:
+            self._receive_contents(now, frame, size, attachment)
+        finally:
+            is_settled = self.settle(now)
+        # Last, because nobody waits for it: the answers are on their way.
+        if concerns_us and (frame.ack != self.sending.acked or frame.limit != self.sending.limit):
+            self._receive_ack(now, frame.ack, frame.limit, False)
+        return is_settled
+
+    def _receive_contents(self, now: float, frame: Frame, size: int, attachment: bytes | memoryview | None) -> None:
         flags = frame.flags
-        if frame.receiver_session == self.session:
-            sending = self.sending
-            if frame.ack != sending.acked or frame.limit != sending.limit or flags & FLAG_REWIND:
-                self._receive_ack(now, frame.ack, frame.limit, bool(flags & FLAG_REWIND))
-        if frame.runs and not flags & FLAG_PROBE:
+        if flags & FLAG_PROBE:
+            self.half.state.probed(now, frame.first)
+        elif frame.runs:
             if not self._receive_records(now, frame, size, attachment):
                 return  # what else is in it is as old as its records
             if flags & FLAG_ACK_NOW:
                 self.half.state.ack_wanted(now)
-        elif flags & FLAG_PROBE:
-            self.half.state.probed(now, frame.first)
         if frame.notes is not None or frame.repairs is not None:
             self._plane.receive_topic_notes(self, frame.notes or [], frame.repairs or [])
 
@@ -346,10 +359,6 @@ class Link(Outbox):
         self._plane.statistics.acks_sent += 1
         self._send_bare(0)
         return True
-
-    def reading(self) -> None:
-        """A frame is being taken in, and ``settle`` follows: what its handlers answer needs no other flush."""
-        self._flush_scheduled = True
 
     def handle_timeout(self, now: float) -> None:
         """Called every few milliseconds while the node lives."""

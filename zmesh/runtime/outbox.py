@@ -17,7 +17,7 @@ from zmesh.model import AgentMessage, MessagePriority, MessageType
 from zmesh.runtime.received import Origin
 from zmesh.runtime.room import Room
 from zmesh.wire.data import Kind, Run, encode_failure
-from zmesh.wire.limits import FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
+from zmesh.wire.limits import ANSWERS_IN_FRAME, FRAME_BYTES, INLINE_BYTES, RECORD_OVERHEAD_BYTES
 
 __all__ = ["Label", "Outbox", "Requests", "Route", "answer_route"]
 
@@ -122,7 +122,7 @@ class Outbox(Room):
         self.correlations.append(correlation)
         self.next_record += 1
         self.budget = budget = self.budget - size - RECORD_OVERHEAD_BYTES
-        if self._base - budget > FRAME_BYTES:
+        if len(payloads) >= ANSWERS_IN_FRAME or self._base - budget > FRAME_BYTES:
             self.flush()
 
     def refuses_answer(self, route: Route, size: int, correlation: int, most_bytes: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "ANSWERS_IN_FRAME",
     "ATTACHMENT_BYTES",
     "FRAME_BYTES",
     "GROUP_NAME_BYTES",
@@ -26,6 +27,10 @@ WIRE_VERSION: Final = 1
 
 # A frame is flushed at this size: 800 small messages, under 1 ms of the receiver's loop.
 FRAME_BYTES: Final = 64 * KIB
+
+# Answers leave this many at a time, so that requester and answerer work at once and not in turns: with 1,000 requests
+# in flight, 128 measured 0.85, 64 measured 0.6, and frames of 64 KiB 0.85 of its requests a second.
+ANSWERS_IN_FRAME: Final = 256
 
 # A payload up to this size is copied into its frame; above, a part of its own saves two copies.
 INLINE_BYTES: Final = 16 * KIB
