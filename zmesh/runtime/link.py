@@ -1,8 +1,7 @@
 """A link: the session between this node and one incarnation of a peer, over its DEALER and this node's ROUTER.
 
 The protocol is in ``zmesh.core.delivery``; here its effects meet sockets. A peer that restarts gets a new link; the
-old one is
-closed and reports what was not acknowledged.
+old one is closed and reports what was not acknowledged.
 """
 
 from __future__ import annotations
@@ -45,10 +44,11 @@ class PeerAddress:
 class ReceivingHalf:
     """What is known of a peer's sending session. It outlives the link, so that nothing is delivered twice."""
 
-    __slots__ = ("reassembly", "session", "state")
+    __slots__ = ("is_over", "reassembly", "session", "state")
 
     def __init__(self, session: int, plane: DataPlane) -> None:
         self.session = session  # the peer's number for it; 0 before its first frame
+        self.is_over = False  # its process is no more: kept to know late frames of it, and not spoken of
         self.state = ReceiveSession(plane.window_bytes)
         self.reassembly = Reassembly(plane.max_message_bytes)
 
@@ -111,8 +111,8 @@ class Link(Outbox):
 
     @property
     def remote_session(self) -> int:
-        """The peer's sending session; 0 before its first frame."""
-        return self.half.session
+        """The peer's sending session; 0 before its first frame, and where the one known is over."""
+        return 0 if self.half.is_over else self.half.session
 
     def adopt(self, remote_session: int) -> None:
         """The peer has begun a sending session; the one before, if there was one, is over."""
