@@ -14,6 +14,7 @@ PLACES = {
     "broadcast": "tests/core/broadcast",
     "wire": "tests/wire",
     "integration": "tests/integration",
+    "tools": "tests/tools",
 }
 NAMED = sorted(set(re.findall(r"`(\w+)/(test_\w+\.py)::(\w+)`", PAGE)))
 
