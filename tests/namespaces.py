@@ -44,10 +44,20 @@ class Machine:
         """Run ``ip`` inside."""
         _ip("-n", self.name, *arguments)
 
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """The command line that runs ``command`` inside."""
+        return [str(_IP), "netns", "exec", self.name, *command]
+
+    def wire(self, other: Machine, link: str, subnet: str) -> None:
+        """A cable of its own to another machine: this end gets the address 1 of the /24 ``subnet``, that one 2."""
+        self.run_ip("link", "add", link, "type", "veth", "peer", "name", link, "netns", other.name)
+        for number, machine in enumerate((self, other), 1):
+            machine.run_ip("link", "set", link, "up")
+            machine.run_ip("addr", "add", f"{subnet}.{number}/24", "dev", link)
+
     def start(self, command: Sequence[str], **options: object) -> subprocess.Popen[str]:
         """Start a program inside; ``options`` are those of ``subprocess.Popen``. The caller ends it."""
-        inside = [str(_IP), "netns", "exec", self.name, *command]
-        return subprocess.Popen(inside, text=True, **options)  # type: ignore[call-overload,no-any-return]  # passed through
+        return subprocess.Popen(self.inside(command), text=True, **options)  # type: ignore[call-overload,no-any-return]  # passed through
 
     def attach(self) -> None:
         """Make the link to the bridge; the interface inside stays down until ``link_up``."""

@@ -88,8 +88,8 @@ class Agent:
         """Ask an agent, or one of those with a capability, and wait for its answer.
 
         ``timeout_s`` defaults to ``NetworkConfig.request_timeout_s``. Raises ``RequestTimeout``, ``HandlerFailed``
-        with what the
-        remote handler raised, ``UnknownAgent``, ``PeerLost``, ``MessageTooLarge``, ``NotJoined``.
+        with what the remote handler raised, ``UnknownAgent``, ``MessageTooLarge``, ``NotJoined``, and ``PeerLost`` as
+        soon as the node is taken for dead, at once where it is already.
         """
         # A hot path as well: one coroutine deep, and nothing awaited but the answer.
         route = self._request_routes.get(to)

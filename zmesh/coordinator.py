@@ -9,6 +9,7 @@ from typing import Final
 
 from zmesh.config import Timings
 from zmesh.core.membership.messages import MemberEventKind, NodeRecord
+from zmesh.errors import PeerLost
 from zmesh.messenger import Messenger
 from zmesh.registry import Registry
 from zmesh.runtime.control import ControlNotice, IncidentNotice, PeerNotice
@@ -78,6 +79,7 @@ class Coordinator:
         if event.kind not in (MemberEventKind.SUSPECTED, MemberEventKind.DIED, MemberEventKind.LEFT):
             self._connect(record, notice)
         if event.kind is MemberEventKind.DIED:
+            self._end_requests(record.node_id)
             self._plan_farewell(record)
         elif event.kind is MemberEventKind.LEFT:
             self._plan_parting(record.node_id)
@@ -94,6 +96,15 @@ class Coordinator:
         self._publishing.connect(record.node_id, record.incarnation, publish)
 
     # -- nodes that stay away ------------------------------------------------------------------------------------------
+
+    def _end_requests(self, node_id: str) -> None:
+        """Whoever asked is not left to wait for its deadline; what was sent is held, since it may only be suspended."""
+        link = self._plane.links.get(node_id)
+        if link is not None:
+            reason = (
+                f"node {node_id} has fallen silent and is taken for dead; whether it acted on the request is unknown"
+            )
+            self._plane.requests.fail(link, PeerLost(reason))
 
     def _plan_farewell(self, record: NodeRecord) -> None:
         """A silent node may only be suspended: its session is kept for a while."""

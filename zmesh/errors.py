@@ -93,7 +93,7 @@ class PeerError(NetworkError):
 
 
 class PeerLost(PeerError):
-    """The node went away before it acknowledged; whether it acted on the message is unknown."""
+    """The node went away before it acknowledged, or before it answered; whether it acted on the message is unknown."""
 
 
 class RequestTimeout(PeerError):

@@ -1,12 +1,12 @@
-"""Runs a program on the fastest event loop that is installed."""
+"""Runs a program on the fastest event loop that is installed, and what must not be left half done to its end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["event_loop_name", "run"]
+__all__ = ["event_loop_name", "finished", "run"]
 
 T = TypeVar("T")
 
@@ -28,3 +28,13 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 def event_loop_name() -> str:
     """``"uvloop"`` or ``"asyncio"``: what ``run`` uses."""
     return "asyncio" if _new_event_loop() is None else "uvloop"
+
+
+async def finished(work: Awaitable[T]) -> T:
+    """The result of something that must not be left half done: who is cancelled while it runs waits for its end."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise

@@ -28,7 +28,6 @@ from zmesh.runtime.local import LocalOutbox
 from zmesh.runtime.mailbox import Handler, Mailbox
 from zmesh.runtime.outbox import Outbox, Route
 from zmesh.runtime.publishing import Publishing
-from zmesh.runtime.requests import no_answer
 from zmesh.wire.data import Kind
 from zmesh.wire.limits import ATTACHMENT_BYTES, INLINE_BYTES
 
@@ -153,14 +152,10 @@ class Messenger:
             raise UsageError(f"timeout_s={timeout_s} must be positive and finite: nothing waits for ever")
         started = self._plane.loop.time()
         route = self._route(agent.agent_id, to, Kind.REQUEST, MessageType.QUERY, priority, 0)
+        self._registry.check_alive(route.outbox.origin.node_id)
         if isinstance(to, int) and priority is MessagePriority.NORMAL:
             agent.remember_route(to, route)
-        try:
-            async with asyncio.timeout(timeout_s):
-                number = await self._append(route, data)
-        except TimeoutError:
-            self._plane.statistics.requests_timed_out += 1
-            raise no_answer(route.to_agent, timeout_s) from None
+        number = await self.requests.begin(route, self._append(route, data), timeout_s)
         spent_s = self._plane.loop.time() - started
         try:
             return await self.requests.expect(route, number, timeout_s, spent_s)

@@ -15,7 +15,8 @@ from zmesh.agent import Agent
 from zmesh.config import NetworkConfig
 from zmesh.errors import NotJoined, UsageError
 from zmesh.events import EventStream
-from zmesh.joining import take_identity
+from zmesh.joining import Membership, take_identity
+from zmesh.loop import finished
 from zmesh.messenger import SYSTEM_AGENT
 from zmesh.model import AgentMessage, now_ms
 from zmesh.node import NetworkInfo, Node
@@ -60,31 +61,59 @@ class AgentNetwork:
         """Become a node of the mesh, and look for others at ``addresses`` and by every way of discovery.
 
         The first node of a home directory without a mesh founds one. Returns once this node can be found; where
-        addresses were given, after one of them has answered or 3 s. An address nobody answers at is asked again for
-        as long
-        as the node lives. Raises ``ConfigurationError`` (``AddressInUse``, ``KeystoreError``), ``InvitationError``,
-        ``UsageError``.
+        addresses were given, after one of them has answered or 3 s. An address nobody answers at is asked again for as
+        long as the node lives. Where joining fails or is cancelled, nothing of the node is left. Raises
+        ``ConfigurationError`` (``AddressInUse``, ``KeystoreError``), ``InvitationError``, ``UsageError``.
         """
         async with self._joining:
             if self._node is not None:
                 raise UsageError("this network has joined already")
-            membership = await asyncio.to_thread(take_identity, self.config)
-            try:
-                node = Node(self.config, membership, self._report)
-            except BaseException:
-                membership.claim.release()
-                raise
-            self._node = node
+            node = await self._start(addresses)
+        try:
+            await node.wait_until_found(addresses)
+        except asyncio.CancelledError:
+            if self._is(node):
+                await self.leave_network()
+            raise
+
+    async def _start(self, addresses: Sequence[str]) -> Node:
+        membership = await self._take_identity()
+        try:
+            node = Node(self.config, membership, self._report)
+        except BaseException:
+            membership.claim.release()
+            raise
+        self._node = node
+        try:
             await node.start(addresses)
-        await node.wait_until_found(addresses)
+        except BaseException:
+            self._node = None
+            await node.stop()
+            raise
+        return node
+
+    async def _take_identity(self) -> Membership:
+        """In a thread, which nothing can stop: whoever is cancelled waits for it, and gives back what it has got."""
+        taking = asyncio.ensure_future(asyncio.to_thread(take_identity, self.config))
+        try:
+            return await finished(taking)
+        except asyncio.CancelledError:
+            if taking.done() and not taking.cancelled() and taking.exception() is None:
+                taking.result().claim.release()
+            raise
 
     async def leave_network(self) -> None:
-        """Deliver what is on its way, say goodbye, close everything. Does nothing where nothing was joined."""
+        """Deliver what is on its way, say goodbye, close everything. Does nothing where nothing was joined.
+
+        Where it is cancelled, it waits for no more acknowledgements, and closes everything all the same.
+        """
         async with self._joining:
             node, self._node = self._node, None
             if node is not None:
-                await node.stop()
-                self._incidents.close()
+                try:
+                    await node.stop()
+                finally:
+                    self._incidents.close()
 
     async def __aenter__(self) -> Self:
         await self.join_network()
@@ -161,6 +190,9 @@ class AgentNetwork:
     def incidents(self) -> AsyncIterator[Incident]:
         """What was refused or went wrong: the last 1,000, and then each as it happens, until the network is left."""
         return self._incidents.watch(tuple(self._past_incidents))
+
+    def _is(self, node: Node) -> bool:
+        return self._node is node
 
     @property
     def _joined(self) -> Node:

@@ -20,6 +20,7 @@ from zmesh.discovery.interfaces import advertised_hosts, is_loopback, machine_id
 from zmesh.errors import ConfigurationError, PeerLost, RequestTimeout
 from zmesh.finding import Finding
 from zmesh.joining import Membership
+from zmesh.loop import finished
 from zmesh.messenger import Messenger
 from zmesh.model import now_ms
 from zmesh.registry import Registry
@@ -73,7 +74,6 @@ class Node:
         self.config = config
         self.membership = membership
         self._report = report
-        self._refused = IncidentLog(report)  # frames of the data plane: each kind and source is told of once
         self._loop = asyncio.get_running_loop()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, min(MAX_SOCKETS, int(self._context.get(zmq.SOCKET_LIMIT))))
@@ -142,6 +142,11 @@ class Node:
         )
 
     def _make_data_plane(self) -> DataPlane:
+        incidents = IncidentLog(self._report)  # told of once for each kind and source, like those of the control plane
+
+        def refused(kind: str, reason: str, source: str) -> None:
+            incidents.report(kind, source, reason)
+
         return DataPlane(
             loop=self._loop,
             context=self._context,
@@ -152,7 +157,7 @@ class Node:
             window_bytes=self.config.window_bytes,
             max_message_bytes=self.config.max_message_bytes,
             idle_link_s=self.config.idle_link_s,
-            incident=lambda kind, reason, source: self._refused.report(kind, source, reason),
+            incident=refused,
             peer_disconnected=self._control.disconnected,
         )
 
@@ -202,10 +207,15 @@ class Node:
             self._report(IncidentNotice("nobody_answered", reason, given, 1))
 
     async def stop(self) -> None:
-        """Deliver what is on its way, say goodbye, close everything."""
-        left = await self.messenger.drain(DRAIN_TIMEOUT_S)
-        if left:
-            logger.warning("left the mesh with %d messages that were not acknowledged", left)
+        """Deliver what is on its way, say goodbye, close everything: that also where the delivering is cancelled."""
+        try:
+            left = await self.messenger.drain(DRAIN_TIMEOUT_S)
+            if left:
+                logger.warning("left the mesh with %d messages that were not acknowledged", left)
+        finally:
+            await finished(self._close())
+
+    async def _close(self) -> None:
         if self._finding is not None:
             await self._finding.stop()
         self._coordinator.close()

@@ -12,7 +12,7 @@ import msgspec
 
 from zmesh.core.membership.messages import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
 from zmesh.directory import Directory
-from zmesh.errors import RequestTimeout, UnknownAgent
+from zmesh.errors import PeerLost, RequestTimeout, UnknownAgent
 from zmesh.events import EventStream
 from zmesh.model import AgentNode, Capability, NodeInfo, NodeStatus, now_ms
 
@@ -51,15 +51,7 @@ _STATUS_AFTER: Final = {
     MemberEventKind.DIED: NodeStatus.DISCONNECTED,
     MemberEventKind.LEFT: NodeStatus.DISCONNECTED,
 }
-_KIND_OF: Final = {
-    MemberEventKind.JOINED: RegistryEventKind.NODE_JOINED,
-    MemberEventKind.CHANGED: RegistryEventKind.NODE_CHANGED,
-    MemberEventKind.RESTARTED: RegistryEventKind.NODE_RESTARTED,
-    MemberEventKind.RECOVERED: RegistryEventKind.NODE_RECOVERED,
-    MemberEventKind.SUSPECTED: RegistryEventKind.NODE_SUSPECTED,
-    MemberEventKind.DIED: RegistryEventKind.NODE_DIED,
-    MemberEventKind.LEFT: RegistryEventKind.NODE_LEFT,
-}
+_KIND_OF: Final = {kind: RegistryEventKind[f"NODE_{kind.name}"] for kind in MemberEventKind}
 
 
 class _Node:
@@ -97,7 +89,11 @@ class Registry:
     def agents(
         self, capability: str | None = None, status: NodeStatus | None = None, node_id: str | None = None
     ) -> list[AgentNode]:
-        """All agents known that match, by agent id."""
+        """All agents known that match, by agent id. An agent has the ``status`` of its node.
+
+        Those of a node that is taken for dead are DISCONNECTED, and listed while messages for them are held
+        (``resume_window_s``): with ``NodeStatus.ACTIVE`` only those that can answer now.
+        """
         found = [
             _agent(node, record, self._heard(node))
             for node in self._nodes.values()
@@ -119,8 +115,9 @@ class Registry:
         """Every change, in order and without gaps, after what is there already as NODE_JOINED and AGENT_ADDED.
 
         A node that dies keeps its agents, as DISCONNECTED, for ``resume_window_s``: it may only be suspended.
-        AGENT_REMOVED
-        comes when its session is given up; a node that is back before then brings no new AGENT_ADDED.
+        AGENT_REMOVED comes when its session is given up; a node that is back before then brings no new AGENT_ADDED. So
+        who wants to know whether an agent can answer now looks at NODE_DIED and NODE_RECOVERED as well, or at
+        ``status``.
 
         The iteration raises ``NetworkError`` for a watcher that is 65,536 events behind, and ends with the network.
         """
@@ -178,6 +175,11 @@ class Registry:
         node = self._nodes.get(node_id)
         return node.record.incarnation if node is not None else 0
 
+    def check_alive(self, node_id: str) -> None:
+        """Raises ``PeerLost`` for a node that has been declared dead and not been heard from since."""
+        if self._nodes[node_id].status is NodeStatus.DISCONNECTED:
+            raise PeerLost(f"node {node_id} is silent and taken for dead: ask again when it is back")
+
     def choose(self, capability: Capability) -> int:
         """An active agent with a capability, each in its turn. Raises ``UnknownAgent``."""
         return self._directory.choose(capability.name, self._is_active)
@@ -207,6 +209,7 @@ class Registry:
         if record.maintenance and node.status is NodeStatus.ACTIVE:
             node.status = NodeStatus.MAINTENANCE
         node.heard_ms = now_ms()
+        node.record = replace(record, agents=node.record.agents)  # of its agents the events below tell one by one
         node.routable = node.routable or node.status is not NodeStatus.DISCONNECTED
         if event.kind is MemberEventKind.LEFT:
             self.forget_agents(record.node_id)

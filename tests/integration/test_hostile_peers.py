@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 import zmesh
-from tests.integration.meshes import PATIENCE_S, Mesh, agents, config, in_loop, until
+from tests.integration.meshes import PATIENCE_S, Mesh, agents, in_loop, until
 from tests.runtime import control_mesh
 from zmesh.model import now_ms
 from zmesh.runtime.sockets import client_socket
@@ -272,18 +272,3 @@ async def test_strangers_disturb_nobody(home: Path, tmp_path: Path) -> None:
         assert len(told(a, "127.0.0.1")) == len(set(told(a, "127.0.0.1"))), "told more than once"
         assert [info.node_id for info in a.registry.nodes()] == ["a", "b"]
         assert [info.node_id for info in foreign.registry.nodes()] == ["foreign"]
-
-
-@in_loop
-async def test_a_clock_that_is_off_by_a_day(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second machine's clock is a day behind: the certificate it gets is not valid yet, by its own clock."""
-    async with Mesh(home) as mesh:
-        a = await mesh.node("a")
-        joining = config(tmp_path / "second", "b", join=a.invite())
-        for module in ("joining", "node", "model", "network", "runtime.control", "runtime.control_members"):
-            monkeypatch.setattr(f"zmesh.{module}.now_ms", lambda: now_ms() - 86_400_000)
-        b = zmesh.AgentNetwork(joining)
-        mesh._nodes.append(b)
-        await b.join_network()
-        await b.registry.wait_for_nodes(2, PATIENCE_S)
-        await a.registry.wait_for_nodes(2, PATIENCE_S)

@@ -274,6 +274,28 @@ async def test_a_node_that_comes_back_is_met_anew(home: Path, loop: str) -> None
 
 
 @in_loop
+async def test_the_event_of_a_return_tells_the_new_incarnation(home: Path) -> None:
+    async with Mesh(home) as mesh:
+        a, b = await mesh.pair()
+        events: list[zmesh.RegistryEvent] = []
+
+        async def watch() -> None:
+            async for event in a.registry.watch():
+                events.append(event)
+
+        watching = asyncio.create_task(watch())
+        await b.leave_network()
+        again = await mesh.node("b", by=a)
+        joined = zmesh.RegistryEventKind.NODE_JOINED
+        await until(
+            lambda: [event.node.node_id for event in events if event.kind is joined].count("b") == 2, "it is told"
+        )
+        assert [event.node.incarnation for event in events if event.kind is joined][-1] == again.info().incarnation
+        watching.cancel()
+        await asyncio.wait((watching,))
+
+
+@in_loop
 async def test_one_network_object_can_join_again(home: Path) -> None:
     async with Mesh(home) as mesh:
         a, b = await mesh.pair()

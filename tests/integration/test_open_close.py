@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
+import signal
 import socket
 import threading
 from collections import Counter
@@ -15,8 +17,11 @@ import zmq
 
 import zmesh
 from tests.integration.meshes import LOOPBACK, PATIENCE_S, Mesh, config, in_loop, until
+from tests.integration.processes import child, number_payload
+from zmesh.registry import Registry
+from zmesh.runtime.data_plane import DataPlane
 
-CYCLES = 100
+CYCLES = 1000
 
 
 def open_files() -> Counter[str]:
@@ -28,6 +33,15 @@ def open_files() -> Counter[str]:
         except FileNotFoundError:  # the descriptor of the listing itself
             continue
     return found
+
+
+def left_over() -> Counter[str]:
+    """What of a node's making is not garbage. pyzmq keeps two sockets of its own."""
+    return Counter(
+        type(each).__name__
+        for each in gc.get_objects()
+        if isinstance(each, DataPlane | Registry) or (isinstance(each, zmq.Socket) and not each.closed)
+    )
 
 
 def resident_mib() -> float:
@@ -43,12 +57,13 @@ async def cycle(home: Path, number: int) -> None:
         await agent.publish("lab", b"y")
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_thousand_cycles_leak_nothing(home: Path) -> None:
     for number in range(20):  # what is made once is made
         await cycle(home, number)
     gc.collect()
-    files, threads, tasks = open_files(), threading.active_count(), len(asyncio.all_tasks())
+    files, threads, tasks, objects = open_files(), threading.active_count(), len(asyncio.all_tasks()), left_over()
     before_mib = resident_mib()
     for number in range(CYCLES):
         await cycle(home, number)
@@ -56,8 +71,7 @@ async def test_a_thousand_cycles_leak_nothing(home: Path) -> None:
     await until(lambda: threading.active_count() <= threads, "threads have ended")
     await until(lambda: open_files() == files, "files are closed")
     assert len(asyncio.all_tasks()) == tasks
-    assert [each for each in gc.get_objects() if isinstance(each, zmq.Socket) and not each.closed] == []
-    assert [each for each in gc.get_objects() if isinstance(each, zmesh.runtime.data_plane.DataPlane)] == []
+    assert left_over() == objects
     assert resident_mib() - before_mib < 50, "a cycle may leave no more than a few KiB of fragments"
 
 
@@ -103,16 +117,42 @@ async def test_joins_and_leaves_at_the_same_time_do_no_harm(home: Path, loop: st
 
 @in_loop
 async def test_joining_that_is_cancelled_leaves_nothing_open(home: Path) -> None:
-    for turns in range(12):
-        network = zmesh.AgentNetwork(config(home, "a", bootstrap=("tcp://127.0.0.1:9",)))
+    """Cancelled at every moment that tells one step of joining from the next, and while it waits for an answer."""
+    unanswered = config(home, "a", bootstrap=("tcp://127.0.0.1:9",))
+    for turns in range(0, 120, 3):
+        network = zmesh.AgentNetwork(unanswered)
         task = asyncio.create_task(network.join_network())
-        for _ in range(turns * 3):
+        for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await network.leave_network()
-        async with zmesh.AgentNetwork(config(home, "a")):  # the name is free again
-            pass
+        assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
+        assert not network.is_joined
+    network = zmesh.AgentNetwork(unanswered)
+    task = asyncio.create_task(network.join_network())
+    await until(lambda: network.is_joined, "it waits for an answer")
+    task.cancel()
+    await asyncio.wait((task,))
+    async with zmesh.AgentNetwork(config(home, "a")):  # the name is free again
+        pass
+
+
+@pytest.mark.parametrize("turns", [1, 2, 5])
+@in_loop
+async def test_leaving_that_is_cancelled_closes_everything_all_the_same(home: Path, tmp_path: Path, turns: int) -> None:
+    async with Mesh(home) as mesh:
+        a = await mesh.node("a")
+        seven = await a.register_agent(7)
+        async with child(home, "b", a, tmp_path / "numbers") as stopped:
+            await (await seven.send(9, number_payload(1))).delivered()  # the link stands, so leaving waits for it
+            stopped.signal(signal.SIGSTOP)
+            receipt = await seven.send(9, number_payload(2))
+            leaving = asyncio.create_task(a.leave_network())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.wait((leaving,))
+            with pytest.raises(zmesh.PeerLost):
+                await receipt.delivered()
 
 
 # -- where it cannot open --------------------------------------------------------------------------------------------
@@ -126,7 +166,7 @@ async def test_a_port_in_use_is_named(home: Path) -> None:
         port = taken.getsockname()[1]
         for base in (port, port - 1, port - 3):
             network = zmesh.AgentNetwork(config(home, "a", listen=f"tcp://127.0.0.1:{base}"))
-            with pytest.raises(zmesh.AddressInUse, match=f"port {port} of 127.0.0.1 is in use") as told:
+            with pytest.raises(zmesh.AddressInUse, match=rf"port {port} of 127\.0\.0\.1 is in use") as told:
                 await network.join_network()
             assert "\n" not in str(told.value)
             assert not network.is_joined
@@ -137,7 +177,9 @@ async def test_a_port_in_use_is_named(home: Path) -> None:
 @in_loop
 async def test_an_address_of_another_machine_is_refused(home: Path) -> None:
     network = zmesh.AgentNetwork(config(home, "a", listen="tcp://192.0.2.1:7650"))
-    with pytest.raises(zmesh.ConfigurationError, match="cannot listen on 192.0.2.1: this machine has no such address"):
+    with pytest.raises(
+        zmesh.ConfigurationError, match=r"cannot listen on 192\.0\.2\.1: this machine has no such address"
+    ):
         await network.join_network()
 
 
@@ -147,7 +189,7 @@ async def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.write_text("not a directory")
     network = zmesh.AgentNetwork(config(home, "a"))
-    with pytest.raises(zmesh.KeystoreError, match=str(home)) as told:
+    with pytest.raises(zmesh.KeystoreError, match=re.escape(str(home))) as told:
         await network.join_network()
     assert "\n" not in str(told.value)
 
@@ -159,7 +201,7 @@ async def test_keys_that_others_may_read_are_refused(home: Path) -> None:
     identity = home / "default" / "nodes" / "a" / "identity.msgpack"
     identity.chmod(0o644)
     network = zmesh.AgentNetwork(config(home, "a"))
-    with pytest.raises(zmesh.KeystoreError, match="identity.msgpack") as told:
+    with pytest.raises(zmesh.KeystoreError, match=r"identity\.msgpack") as told:
         await network.join_network()
     assert "\n" not in str(told.value)
     identity.chmod(0o600)

@@ -17,6 +17,7 @@ from zmesh.core.introduction.messages import Hello, Rejection, Welcome
 from zmesh.core.membership.member import contact_of
 from zmesh.core.membership.messages import Contacts, Heartbeat, RecordAnswer, RecordRequest
 from zmesh.model import now_ms
+from zmesh.runtime import control_listeners
 from zmesh.runtime.control_links import client_socket
 from zmesh.security import Identity, NodeKeys
 from zmesh.wire.control import decode_introduction, encode_control, encode_introduction
@@ -130,6 +131,25 @@ def test_a_flood_of_garbage_disturbs_nobody(pair: tuple[Node, Node]) -> None:
     # The sender does not wait: where its hanging up is seen before its garbage, that is what is reported.
     assert sorted(kinds) in (["malformed_handshake"], ["abandoned_handshake", "malformed_handshake"])
     assert b.incidents() == []
+
+
+def hang_up_in_mid_handshake(port: int, source: str) -> None:
+    greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
+    with socket.create_connection(("127.0.0.1", port), 5.0, (source, 0)) as connection:
+        connection.sendall(greeting)
+        assert read(connection)
+
+
+def test_only_those_who_hang_up_where_no_node_is_are_told_of(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes hang up on all but the first connection that they try at once, and when they end."""
+    monkeypatch.setattr(control_listeners, "QUIET_S", 0.1)
+    a, _ = pair
+    hang_up_in_mid_handshake(a.port, "127.0.0.1")  # where b is
+    hang_up_in_mid_handshake(a.port, "127.0.0.9")
+    wait_for(lambda: a.incidents("abandoned_handshake"), "the stranger is told of")
+    assert [incident.source for incident in a.incidents()] == ["127.0.0.9"]
 
 
 def test_an_unknown_key_is_refused_on_the_members_ports(pair: tuple[Node, Node]) -> None:

@@ -21,7 +21,7 @@ _MALFORMED = ("malformed_handshake", "it does not speak ZeroMQ")
 _SILENT = ("silent_connection", "it connected and said nothing")
 _ABANDONED = ("abandoned_handshake", "it hung up in mid-handshake, as clients without CURVE do")
 
-QUIET_S = 5.0  # nodes hang up too, on all but the first of the connections that they try at once
+QUIET_S = 5.0  # a node hangs up on all but the first of the connections that it tries at once: it is in by then
 MAX_ABANDONED = 64
 
 
@@ -33,17 +33,17 @@ class ListenerWatch:
         monitor: SocketMonitor,
         port: int,
         incidents: IncidentLog,
-        admitted_at: Callable[[str], float],
+        has_admitted: Callable[[str], bool],
         on_closed: Callable[[int], None],
     ) -> None:
-        """``admitted_at(address)``: when ZAP last let somebody in from there, by the monotonic clock.
+        """``has_admitted(address)``: whether ZAP has ever let somebody in from there.
 
         ``on_closed`` gets the file descriptor of every connection that ends.
         """
         self._monitor = monitor
         self._port = port
         self._incidents = incidents
-        self._admitted_at = admitted_at
+        self._has_admitted = has_admitted
         self._on_closed = on_closed
         self._addresses: dict[int, str] = {}  # of the open connections, by file descriptor
         self._unproven: set[int] = set()  # those of which no handshake has been heard
@@ -85,10 +85,11 @@ class ListenerWatch:
         # Refusals by ZAP were counted where they were decided.
 
     def review(self) -> None:
-        """Report those who hung up, and whom nobody from the same address has vouched for by connecting properly."""
-        now = time.monotonic()
-        for address in [address for address, at in self._abandoned.items() if now - at >= QUIET_S]:
-            if abs(self._abandoned.pop(address) - self._admitted_at(address)) > QUIET_S:
+        """Report those who hung up, from where no node has ever come in: nodes may hang up when they like."""
+        long_ago = time.monotonic() - QUIET_S
+        for address in [address for address, at in self._abandoned.items() if at <= long_ago]:
+            del self._abandoned[address]
+            if not self._has_admitted(address):
                 self._report(*_ABANDONED, address)
 
     def _report(self, kind: str, what: str, address: str) -> None:

@@ -173,7 +173,7 @@ class ControlLoop:
         closed = (_ignore, self.members.connection_closed, _ignore, _ignore)
         for number, monitor in enumerate(self._bound.monitors):
             port = self._bound.base_port + number
-            watch = ListenerWatch(monitor, port, self._incidents, self._zap.admitted_at, closed[number])
+            watch = ListenerWatch(monitor, port, self._incidents, self._zap.has_admitted, closed[number])
             self._listeners.append(watch)
             self._reactor.watch(monitor.reader, watch.handle)
 

@@ -183,14 +183,18 @@ class DataPlane:
     def _link_of(self, node_id: str, frame: Frame) -> Link | None:
         """The link a frame belongs to; None for a frame of a session that is over (docs/spec/03, section 3)."""
         link = self.links.link_for(node_id)
-        sender = frame.sender_session
+        sender, half = frame.sender_session, link.half
         if frame.flags & FLAG_RESET:
             if frame.receiver_session == link.session:
+                half.is_over = half.is_over or half.session < sender
                 self.links.begin_anew(link)
             return None
-        belonging = belonging_of(link.session, link.remote_session, sender, frame.receiver_session)
+        belonging = belonging_of(link.session, half.session, sender, frame.receiver_session, is_over=half.is_over)
         if belonging is Belonging.CURRENT:
             return link
+        if belonging is Belonging.NEWBORN:
+            link = self.links.begin_anew(link)
+            belonging = Belonging.FIRST
         if belonging is Belonging.FIRST:
             link.adopt(sender)
             return link

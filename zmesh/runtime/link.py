@@ -1,8 +1,7 @@
 """A link: the session between this node and one incarnation of a peer, over its DEALER and this node's ROUTER.
 
 The protocol is in ``zmesh.core.delivery``; here its effects meet sockets. A peer that restarts gets a new link; the
-old one is
-closed and reports what was not acknowledged.
+old one is closed and reports what was not acknowledged.
 """
 
 from __future__ import annotations
@@ -93,8 +92,8 @@ class Link(Outbox):
 
     @property
     def remote_session(self) -> int:
-        """The peer's sending session; 0 before its first frame."""
-        return self.half.session
+        """The peer's sending session; 0 before its first frame, and where the one known is over."""
+        return 0 if self.half.is_over else self.half.session
 
     def adopt(self, remote_session: int) -> None:
         """The peer has begun a sending session; the one before, if there was one, is over."""
@@ -193,9 +192,8 @@ class Link(Outbox):
         if self.notes:
             notes, self.notes = self.notes, []
         now = time_ns() // 1_000_000
-        return encode(
-            Frame(WIRE_VERSION, self.session, half.session, first, ack, limit, now, flags, runs, notes, repairs)
-        )
+        remote = 0 if half.is_over else half.session
+        return encode(Frame(WIRE_VERSION, self.session, remote, first, ack, limit, now, flags, runs, notes, repairs))
 
     def _transmit(self, parts: tuple[bytes | memoryview, ...]) -> bool:
         if not self._transport.is_open:
@@ -269,7 +267,11 @@ class Link(Outbox):
         finally:
             is_settled = self.settle(now)
         # Last, because nobody waits for it: the answers are on their way.
-        if concerns_us and (frame.ack != self.sending.acked or frame.limit != self.sending.limit):
+        if (
+            concerns_us
+            and (frame.ack != self.sending.acked or frame.limit != self.sending.limit)
+            and self.closed is None
+        ):
             self._receive_ack(now, frame.ack, frame.limit, False)
         return is_settled
 
@@ -348,6 +350,8 @@ class Link(Outbox):
 
     def settle(self, now: float) -> bool:
         """After a batch of input: answer what must be answered now. False where an ack is still owed for later."""
+        if self.closed is not None:
+            return True
         if self.runs or self.notes or self.repairs or self._ack_wanted:
             self.flush()
         self._flush_scheduled = False

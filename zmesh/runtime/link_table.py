@@ -51,14 +51,11 @@ class LinkTable:
     def _new_link(self, node_id: str, incarnation: int) -> Link:
         # Upwards whatever the clock does, and above every session of this node's earlier incarnations.
         self._last_session = max(self._last_session + 1, now_ms())
-        link = Link(
-            self._plane,
-            node_id,
-            incarnation,
-            self._last_session,
-            self._addresses.get(node_id),
-            self._halves.get(node_id),
-        )
+        half = self._halves.get(node_id)
+        if half is not None and half.session < incarnation:
+            half.is_over = True
+        address = self._addresses.get(node_id)
+        link = Link(self._plane, node_id, incarnation, self._last_session, address, half)
         self.by_node[node_id] = link
         return link
 
@@ -80,10 +77,10 @@ class LinkTable:
         self.close(node_id, reason)
         self._halves.pop(node_id, None)
 
-    def begin_anew(self, link: Link) -> None:
-        """The peer knows nothing of what this link has sent: it is reported, and the next message begins a session."""
+    def begin_anew(self, link: Link) -> Link:
+        """The peer knows nothing of what this link has sent: it is reported; the link with a session of its own."""
         self.close(link.node_id, f"node {link.node_id} runs anew, and knows nothing of this session")
-        self.link_for(link.node_id)
+        return self.link_for(link.node_id)
 
     def leave(self) -> None:
         """End all links from this side."""

@@ -8,12 +8,12 @@ therefore stops every connection of the context (tried): a monitor ends before i
 from __future__ import annotations
 
 import itertools
-import os
-import socket
 import struct
 from dataclasses import dataclass
 
 import zmq
+
+from zmesh.runtime.sockets import own_connection
 
 __all__ = ["DIALLER_EVENTS", "LISTENER_EVENTS", "MonitorEvent", "SocketMonitor", "peer_address"]
 
@@ -73,12 +73,11 @@ class SocketMonitor:
 
 def peer_address(descriptor: int) -> str:
     """The address of whoever is connected to this file descriptor of libzmq's, "" if it is closed by now."""
-    try:
-        duplicate = socket.socket(fileno=os.dup(descriptor))
-    except OSError:
+    connection = own_connection(descriptor)
+    if connection is None:
         return ""
-    with duplicate:
+    with connection:
         try:
-            return str(duplicate.getpeername()[0]).removeprefix("::ffff:")
+            return str(connection.getpeername()[0]).removeprefix("::ffff:")
         except (OSError, IndexError):
             return ""

@@ -20,9 +20,10 @@ class PeerAddress:
 class ReceivingHalf:
     """What is known of a peer's sending session. It outlives the link, so that nothing is delivered twice."""
 
-    __slots__ = ("reassembly", "session", "state")
+    __slots__ = ("is_over", "reassembly", "session", "state")
 
     def __init__(self, session: int, window_bytes: int, max_message_bytes: int) -> None:
         self.session = session  # the peer's number for it; 0 before its first frame
+        self.is_over = False  # its process is no more: kept to know late frames of it, and not spoken of
         self.state = ReceiveSession(window_bytes)
         self.reassembly = Reassembly(max_message_bytes)

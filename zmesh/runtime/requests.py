@@ -9,6 +9,7 @@ each request still open, comes once in a timeout. (A timing wheel, which was her
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from math import inf
 from time import monotonic
 from typing import Final
@@ -31,9 +32,28 @@ class Requests:
     """All requests of a node."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Statistics) -> None:
+        self._loop = loop
         self.create_future = loop.create_future
         self._statistics = statistics
         self._outboxes: dict[Outbox, None] = {}  # those with a finite ``earliest_deadline``
+        # Those that are not on their way yet, with their outbox, or what has become of it.
+        self._waiting: dict[asyncio.Timeout, Outbox | NetworkError] = {}
+
+    async def begin(self, route: Route, appending: Awaitable[int], timeout_s: float) -> int:
+        """The number of a request that may have to wait for credit first. Raises ``RequestTimeout``, ``PeerLost``."""
+        scope = asyncio.timeout(timeout_s)
+        self._waiting[scope] = route.outbox
+        try:
+            async with scope:
+                return await appending
+        except TimeoutError:
+            lost = self._waiting[scope]
+            if isinstance(lost, NetworkError):
+                raise lost from None
+            self._statistics.requests_timed_out += 1
+            raise no_answer(route.to_agent, timeout_s) from None
+        finally:
+            del self._waiting[scope]
 
     def expect(self, route: Route, number: int, timeout_s: float, spent_s: float = 0.0) -> asyncio.Future[AgentMessage]:
         """The future of the answer to the request numbered ``number``; ``forget`` it where nobody waits any more.
@@ -60,7 +80,11 @@ class Requests:
         outbox.requests.pop(number, None)
 
     def fail(self, outbox: Outbox, error: NetworkError) -> None:
-        """No answer will come from there any more."""
+        """No answer is awaited from there any more. One that comes all the same is counted as late."""
+        for scope in [scope for scope, waits_for in self._waiting.items() if waits_for is outbox]:
+            self._waiting[scope] = type(error)(*error.args)
+            if not scope.expired():
+                scope.reschedule(self._loop.time())
         requests, outbox.requests = outbox.requests, {}
         for future, *_ in requests.values():
             if not future.done():

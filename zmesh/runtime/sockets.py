@@ -8,7 +8,16 @@ from typing import Final
 
 import zmq
 
-__all__ = ["NOBLOCK", "SNDMORE_NOBLOCK", "CurveKeys", "client_socket", "cut_connection", "endpoint_of", "has_input"]
+__all__ = [
+    "NOBLOCK",
+    "SNDMORE_NOBLOCK",
+    "CurveKeys",
+    "client_socket",
+    "cut_connection",
+    "endpoint_of",
+    "has_input",
+    "own_connection",
+]
 
 CurveKeys = tuple[bytes, bytes]  # public, secret: Z85
 # Plain integers: pyzmq's enumerations cost 4,000 ns in an expression such as ``events & POLLIN``.
@@ -68,11 +77,12 @@ def cut_connection(frame: zmq.Frame) -> bool:
     closed the connection already and the number may be another's by now.
     """
     try:
-        descriptor = frame.get(zmq.SRCFD)
-        duplicate = os.dup(int(descriptor))
-    except (OSError, zmq.ZMQError, TypeError, ValueError):
+        connection = own_connection(int(frame.get(zmq.SRCFD)))
+    except (zmq.ZMQError, TypeError, ValueError):
         return False
-    with socket.socket(fileno=duplicate) as connection:
+    if connection is None:
+        return False
+    with connection:
         try:
             peer = connection.getpeername()[0]
             if peer.removeprefix("::ffff:") != str(frame.get("Peer-Address")).removeprefix("::ffff:"):
@@ -81,3 +91,19 @@ def cut_connection(frame: zmq.Frame) -> bool:
         except (OSError, zmq.ZMQError):
             return False
     return True
+
+
+def own_connection(descriptor: int) -> socket.socket | None:
+    """A socket of our own, to be closed, for a descriptor of libzmq's; None where it is no connection any more.
+
+    libzmq may have closed it, and the number may be a file's or an eventfd's by now.
+    """
+    try:
+        duplicate = os.dup(descriptor)
+    except OSError:
+        return None
+    try:
+        return socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)  # ``socket.socket`` leaves open what turns out to be no socket
+        return None

@@ -98,16 +98,16 @@ class ZapHandler:
         self._now_ms = now_ms
         self._clock = clock
         self._strangers: dict[bytes, _Stranger] = {}  # by key, in order of arrival
-        self._admitted_at: dict[str, float] = {}  # by address, the latest last
+        self._admitted: dict[str, None] = {}  # addresses, the latest last
         self.accepted = 0
         self.refused = 0
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(ZAP_ENDPOINT)
 
-    def admitted_at(self, address: str) -> float:
-        """When somebody was last let in from there, by the clock given; minus infinity if never."""
-        return self._admitted_at.get(address, float("-inf"))
+    def has_admitted(self, address: str) -> bool:
+        """Whether somebody has been let in from there, since the start or as far back as is remembered."""
+        return address in self._admitted
 
     def review(self) -> None:
         """Report those who came with an unknown key and have not been introduced since.
@@ -154,10 +154,10 @@ class ZapHandler:
 
     def _accept(self, address: str, user_id: bytes) -> tuple[bytes, bytes]:
         self.accepted += 1
-        self._admitted_at.pop(address, None)
-        self._admitted_at[address] = self._clock()
-        if len(self._admitted_at) > MAX_ADDRESSES:
-            del self._admitted_at[next(iter(self._admitted_at))]
+        self._admitted.pop(address, None)
+        self._admitted[address] = None
+        if len(self._admitted) > MAX_ADDRESSES:
+            del self._admitted[next(iter(self._admitted))]
         return OK, user_id
 
     def _refuse(self, status: bytes, kind: str, source: str, reason: str) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ PLACES = {
     "wire": "tests/wire",
     "runtime": "tests/runtime",
     "integration": "tests/integration",
+    "tools": "tests/tools",
 }
 NAMED = sorted(set(re.findall(r"`(\w+)/(test_\w+\.py)::(\w+)`", PAGE)))
 

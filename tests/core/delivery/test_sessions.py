@@ -27,6 +27,12 @@ def test_a_peer_may_begin_anew() -> None:
     assert belonging_of(own=5, remote=9, sender=10, receiver=5) is Belonging.FIRST
 
 
+def test_a_new_process_that_knows_nothing_of_ours_is_met_with_a_new_session() -> None:
+    assert belonging_of(own=5, remote=9, sender=10, receiver=0) is Belonging.NEWBORN
+    assert belonging_of(own=5, remote=9, sender=10, receiver=0, is_over=True) is Belonging.FIRST
+    assert belonging_of(own=5, remote=9, sender=9, receiver=0, is_over=True) is Belonging.CURRENT
+
+
 def test_a_session_that_is_over_is_dropped() -> None:
     assert belonging_of(own=5, remote=9, sender=8, receiver=5) is Belonging.STALE
 
@@ -41,20 +47,31 @@ class Side:
 
     own: int
     remote: int = 0
+    is_over: bool = False  # what the session ``remote`` was of
     sent: int = 0  # records of the own session
     acked: int = 0
     received: int = 0  # records of the remote session
     outgoing: list[tuple[str, int, int, int, int]] = field(default_factory=list)
     delivered: list[tuple[int, int]] = field(default_factory=list)  # (session, record), over all processes
+    answers: set[int] = field(default_factory=set)  # the own session's records that answer one of ``remote``
+    lost_answers: int = 0
 
     def begin_anew(self) -> None:
+        self.lost_answers += len([number for number in self.answers if number > self.acked])
+        self.answers.clear()
         self.own, self.sent, self.acked = self.own + 1, 0, 0
 
     def restart(self) -> None:
         self.outgoing.clear()
+        self.answers.clear()
         self.begin_anew()
         self.own += 100
-        self.remote = self.received = 0
+        self.remote, self.received, self.is_over = 0, 0, False
+
+    def answer(self) -> None:
+        if self.received:
+            self.answers.add(self.sent + 1)
+            self.send()
 
     def send(self) -> None:
         self.sent += 1
@@ -62,24 +79,28 @@ class Side:
 
     def resend(self) -> None:
         for number in range(self.acked + 1, self.sent + 1):
-            self.outgoing.append(("record", self.own, self.remote, number, self.received))
+            self.outgoing.append(("record", self.own, self.spoken_of, number, self.received))
 
     def say(self) -> None:
-        self.outgoing.append(("bare", self.own, self.remote, 0, self.received))
+        self.outgoing.append(("bare", self.own, self.spoken_of, 0, self.received))
+
+    @property
+    def spoken_of(self) -> int:
+        return 0 if self.is_over else self.remote
 
     def receive(self, kind: str, sender: int, receiver: int, number: int, ack: int) -> None:
         if kind == "reset":
             if receiver == self.own:
-                self.begin_anew()
+                self._refused_by(sender)
             return
-        belonging = belonging_of(self.own, self.remote, sender, receiver)
+        belonging = belonging_of(self.own, self.remote, sender, receiver, is_over=self.is_over)
         if belonging is Belonging.STALE:
             return
         if belonging is Belonging.FORGOTTEN:
             self.outgoing.append(("reset", self.own, sender, 0, 0))
             return
-        if belonging is Belonging.FIRST:
-            self.remote, self.received = sender, 0
+        if belonging is not Belonging.CURRENT:
+            self._adopt(sender, belonging)
         if receiver == self.own:
             if kind == "rewind" and ack == 0 and self.acked > 0:
                 self.begin_anew()
@@ -89,16 +110,29 @@ class Side:
                     self.resend()
         self._take(kind, number)
 
+    def _refused_by(self, sender: int) -> None:
+        if self.remote < sender:
+            self.is_over = True
+            self.answers.clear()  # whoever asked is no more
+        self.begin_anew()
+
+    def _adopt(self, sender: int, belonging: Belonging) -> None:
+        self.answers.clear()
+        if belonging is Belonging.NEWBORN:
+            self.begin_anew()
+        self.remote, self.received, self.is_over = sender, 0, False
+
     def _take(self, kind: str, number: int) -> None:
         if kind == "record" and number == self.received + 1:
             self.received = number
             self.delivered.append((self.remote, number))
         elif kind == "record" and number > self.received + 1:
-            self.outgoing.append(("rewind", self.own, self.remote, 0, self.received))
+            self.outgoing.append(("rewind", self.own, self.spoken_of, 0, self.received))
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["anew", "restart", "send", "say", "deliver", "lose"]), st.integers(0, 1)), max_size=40
+    st.tuples(st.sampled_from(["anew", "restart", "send", "answer", "say", "deliver", "lose"]), st.integers(0, 1)),
+    max_size=40,
 )
 
 
@@ -129,6 +163,7 @@ ACTIONS: dict[str, Callable[[Side], None]] = {
     "restart": lambda side: side.restart(),
     "send": lambda side: side.send(),
     "say": lambda side: side.say(),
+    "answer": lambda side: side.answer(),
     "lose": lambda side: side.outgoing.clear(),  # the connection broke
 }
 
@@ -146,6 +181,32 @@ def test_both_sides_find_together_whatever_happened(steps: list[tuple[str, int]]
 def test_nothing_is_delivered_twice_between_living_nodes(steps: list[tuple[str, int]]) -> None:
     for side in run(steps, restarts=False):
         assert len(side.delivered) == len(set(side.delivered))
+
+
+@settings(max_examples=400, deadline=None)
+@given(STEPS)
+def test_no_answer_to_a_new_process_is_lost_with_a_session_of_its_predecessor(steps: list[tuple[str, int]]) -> None:
+    for side in run([step for step in steps if step[0] != "anew"], restarts=True):
+        assert side.lost_answers == 0
+
+
+ANSWERED_AT_ONCE = [
+    *(("send", 0), ("send", 1), ("deliver", 0), ("deliver", 1)),  # each knows the other
+    *(("restart", 1), ("send", 1), ("say", 0), ("deliver", 0)),  # the request and, behind it, RESET are under way
+    *(("deliver", 1), ("answer", 0), ("deliver", 1)),
+]
+
+
+def test_ablation_without_the_rule_of_newborns_an_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(ANSWERED_AT_ONCE, restarts=True)[0].lost_answers == 0
+
+    rule = belonging_of
+
+    def without(own: int, remote: int, sender: int, receiver: int, *, is_over: bool) -> Belonging:
+        return rule(own, remote, sender, receiver, is_over=True)
+
+    monkeypatch.setitem(globals(), "belonging_of", without)
+    assert run(ANSWERED_AT_ONCE, restarts=True)[0].lost_answers > 0
 
 
 def test_ablation_without_reset_a_restarted_peer_is_never_reached(monkeypatch: pytest.MonkeyPatch) -> None:

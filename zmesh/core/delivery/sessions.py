@@ -19,14 +19,21 @@ class Belonging(enum.Enum):
 
     CURRENT = "current"
     FIRST = "first"  # of a session that the peer has just begun; the one before, if there was one, is over
+    NEWBORN = "newborn"  # as FIRST, of a process that knows nothing of ours, unlike its predecessor: begin anew as well
     STALE = "stale"  # of one that is over: drop it
     FORGOTTEN = "forgotten"  # of one whose earlier records went to a process of ours that is no more: say RESET
 
 
-def belonging_of(own: int, remote: int, sender: int, receiver: int) -> Belonging:
-    """``own`` is our sending session, ``remote`` the peer's (0 before its first); the other two are the frame's."""
+def belonging_of(own: int, remote: int, sender: int, receiver: int, *, is_over: bool = False) -> Belonging:
+    """``own`` is our sending session, ``remote`` the peer's (0 before its first); the next two are the frame's.
+
+    ``is_over``: the process that ``remote`` was of is known to be no more, and ``own`` was begun for another.
+    """
     if sender < remote:
         return Belonging.STALE
     if not remote and receiver not in (0, own):
         return Belonging.FORGOTTEN
-    return Belonging.CURRENT if sender == remote else Belonging.FIRST
+    if sender == remote:
+        return Belonging.CURRENT
+    # What we have sent in ``own`` went to a predecessor: what we said in it now, its successor would refuse.
+    return Belonging.NEWBORN if remote and not is_over and not receiver else Belonging.FIRST
