@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from zmesh import NetworkConfig
+from zmesh.address import check_host, parse_address, parse_peer_address
 from zmesh.security import Keystore
 from zmesh.tools.configfile import read_config_file
 from zmesh.tools.settings import Kind, Setting, resolve
@@ -28,7 +29,9 @@ _COMMON = (
         "mesh", "the mesh's name in the home directory (default: the only one there, else 'default')", metavar="NAME"
     ),
     Setting("home", "directory of keys and certificates (default: ~/.zmesh)", metavar="DIRECTORY"),
-    Setting("bootstrap", "a node to dial; may be repeated", Kind.LIST, "tcp://HOST:PORT"),
+    Setting(
+        "bootstrap", "a node to dial; may be repeated", Kind.LIST, metavar="tcp://HOST:PORT", check=parse_peer_address
+    ),
     Setting("mdns", "look for nodes on the local network, and be found there (default: yes)", Kind.SWITCH),
     Setting("json", "one JSON object a line on standard output", Kind.SWITCH),
     Setting("log_level", "how much to log on standard error (default: error)", choices=LOG_LEVELS),
@@ -37,8 +40,19 @@ _COMMON = (
 
 _NODE_ONLY = (
     Setting("name", "this node's name (default: the host's, with -2, -3 ... when taken)"),
-    Setting("listen", "the first of four ports (default: every interface, from 7650)", metavar="tcp://HOST:PORT"),
-    Setting("advertise", "a host name or address to tell others, if not one's own; may be repeated", Kind.LIST, "HOST"),
+    Setting(
+        "listen",
+        "the first of four ports (default: every interface, from 7650)",
+        metavar="tcp://HOST:PORT",
+        check=parse_address,
+    ),
+    Setting(
+        "advertise",
+        "a host name or address to tell others, if not one's own; may be repeated",
+        Kind.LIST,
+        metavar="HOST",
+        check=check_host,
+    ),
     Setting("join", "enrol in the mesh of this join string, which 'zmesh invite' prints", metavar="STRING"),
     Setting("agent", "offer this agent; may be repeated", Kind.LIST, "MODULE:OBJECT"),
 )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 
-from zmesh import ConfigurationError, InvitationError, NetworkError, Refused, UnknownAgent
+from zmesh import InvitationError, NetworkError, Refused, UnknownAgent, UsageError
 
 __all__ = ["ExitCode", "exit_code_of", "run_program"]
 
@@ -29,7 +29,7 @@ _CODES: tuple[tuple[type[NetworkError], ExitCode], ...] = (
     (InvitationError, ExitCode.REFUSED),
     (Refused, ExitCode.REFUSED),
     (UnknownAgent, ExitCode.NOBODY),
-    (ConfigurationError, ExitCode.USAGE),
+    (UsageError, ExitCode.USAGE),
 )
 
 

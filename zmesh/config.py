@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from zmesh.address import check_host, parse_address, parse_peer_address
 from zmesh.errors import ConfigurationError
 
-__all__ = ["DEFAULT_MESH", "DEFAULT_PORT", "NetworkConfig", "Timings"]
+__all__ = ["DEFAULT_MESH", "NetworkConfig", "Timings"]
 
-DEFAULT_PORT = 7650  # a node uses four consecutive ports from its base: introduction, control, data, publish
 DEFAULT_MESH = "default"
-PORTS_PER_NODE = 4
 KIB = 1024
 MIB = 1024 * KIB
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(/[A-Za-z0-9][A-Za-z0-9._-]{0,30})?")
@@ -76,7 +75,9 @@ class NetworkConfig:
         self._check_names()
         self._check_sizes()
         for address in self.bootstrap:
-            parse_address(address)
+            parse_peer_address(address)
+        for host in self.advertise:
+            check_host(host)
         if self.listen is not None:
             parse_address(self.listen)
 
@@ -124,22 +125,3 @@ class NetworkConfig:
                 "timings must hold 2 * heartbeat_interval_s <= suspect_after_s < dead_after_s, "
                 f"not {timings.heartbeat_interval_s}, {timings.suspect_after_s}, {timings.dead_after_s}"
             )
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """``"tcp://HOST:PORT"`` (IPv6 hosts in brackets; ``*`` for every interface) as ``(host, port)``.
-
-    The scheme may be left out, and the port too (7650 then). Raises ``ConfigurationError``.
-    """
-    text = address.removeprefix("tcp://")
-    if "://" in text:
-        raise ConfigurationError(f"address {address!r}: only tcp:// is spoken, as in tcp://10.0.0.5:{DEFAULT_PORT}")
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/\s]+)(?::(\d{1,5}))?", text)
-    if match is None:
-        raise ConfigurationError(
-            f"address {address!r} is not tcp://HOST:PORT (an IPv6 host goes in brackets: tcp://[fd00::2]:{DEFAULT_PORT})"
-        )
-    port = int(match[2]) if match[2] else DEFAULT_PORT
-    if port > 65535 - PORTS_PER_NODE:
-        raise ConfigurationError(f"address {address!r}: the port must be at most {65535 - PORTS_PER_NODE}")
-    return match[1].strip("[]"), port

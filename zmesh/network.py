@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import msgspec
 
+from zmesh.address import parse_peer_address
 from zmesh.agent import Agent
 from zmesh.config import NetworkConfig
 from zmesh.errors import NotJoined, UsageError
@@ -65,6 +66,8 @@ class AgentNetwork:
         as the node lives. Raises ``ConfigurationError`` (``AddressInUse``, ``KeystoreError``), ``InvitationError``,
         ``UsageError``.
         """
+        for address in addresses:
+            parse_peer_address(address)
         async with self._joining:
             if self._node is not None:
                 raise UsageError("this network has joined already")

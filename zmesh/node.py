@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 import zmq
 
-from zmesh.config import NetworkConfig, parse_address
+from zmesh.address import parse_address, parse_peer_address
+from zmesh.config import NetworkConfig
 from zmesh.coordinator import Coordinator
 from zmesh.core.membership.messages import AgentRecord, NodeRecord
 from zmesh.discovery.interfaces import advertised_hosts, is_loopback, machine_id
@@ -186,7 +187,7 @@ class Node:
         """Other nodes of this key directory are on this machine: they need no discovery."""
         neighbours = [node for node in self.membership.keystore.running() if node.node_id != self.record.node_id]
         for neighbour in neighbours:
-            self._control.dial([parse_address(address) for address in neighbour.addresses], persistent=False)
+            self._control.dial([parse_peer_address(address) for address in neighbour.addresses], persistent=False)
 
     async def wait_until_found(self, addresses: Sequence[str]) -> None:
         """Wait, not for long, until somebody answers where the caller said that somebody is."""

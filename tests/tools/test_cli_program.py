@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,9 @@ def test_init_makes_a_mesh_once(tmp_path: Path) -> None:
     assert b"founded the mesh 'lab'" in first.stdout
     assert (second.returncode, second.stdout) == (2, b"")
     assert second.stderr.startswith(b"zmesh: the mesh 'lab' exists already")
+    assert second.stderr.count(b"\n") == 1
+    (mesh_id,) = re.findall(rb"\(id ([0-9a-f]{32})\)", first.stdout)
+    assert b"(id " + mesh_id + b", founded on this machine)" in second.stderr
     with start_node(tmp_path, "--mesh", "lab") as started:
         assert started.event("banner")["mesh"] == "lab"
 
@@ -38,7 +42,47 @@ def test_init_makes_a_mesh_once(tmp_path: Path) -> None:
 def test_init_as_json(tmp_path: Path) -> None:
     (founded,) = objects(run("zmesh", "init", "--json", home=tmp_path).stdout)
     assert (founded["event"], founded["mesh"]) == ("founded", "default")
+    assert re.fullmatch("[0-9a-f]{32}", founded["mesh_id"])
     assert Path(founded["directory"]).is_dir()
+
+
+def test_init_on_a_machine_that_joined_says_that_it_did(node: Program, tmp_path: Path) -> None:
+    joined = tmp_path / "joined"
+    joined.mkdir()
+    with start_node(joined, "--join", node.event("banner")["join"]) as other:
+        other.event("banner")
+    ended = run("zmesh", "init", home=joined)
+    assert ended.returncode == 2
+    assert b"founded on another machine" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("listen --count 0", b"'0' is not a whole number above 0"),
+        ("listen --count -3", b"'-3' is not a whole number above 0"),
+        ("listen --count 1.5", b"'1.5' is not a whole number above 0"),
+        ("listen --count 99999999999999999999999", b"is not a whole number above 0"),
+        ("listen --id 18446744073709551616", b"ids go from 0 to 2**64 - 1"),
+        ("listen --id echo", b"'echo' is not a whole number from 0 to 2**64 - 1"),
+        ("send 18446744073709551616 hi", b"ids go from 0 to 2**64 - 1"),
+        ("send  hi", b"must not be empty"),
+        ("invite --valid 0", b"'0' is not a positive number of seconds"),
+        ("invite --valid nan", b"'nan' is not a positive number of seconds"),
+        ("invite --valid 9999999 --address tcp://desk:7650", b"30 days at most"),
+        ("invite --valid 0.0001 --address tcp://desk:7650", b"valid for some time"),
+        ("invite --address foo", b"write tcp://foo:7650"),
+        ("invite --address tcp://*:7650", b"but not dialled"),
+        ("members --timeout -1", b"must be a positive number of seconds"),
+        ("members --bootstrap tcp://desk:70000", b"the port must be at most 65532"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_tried(arguments: str, told: bytes, tmp_path: Path) -> None:
+    run("zmesh", "init", home=tmp_path)
+    ended = run("zmesh", *arguments.split(" "), home=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert told in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
 
 
 def test_invite_makes_a_join_string_that_works(node: Program, tmp_path: Path) -> None:

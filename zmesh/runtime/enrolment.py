@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import zmq
 
-from zmesh.config import parse_address
+from zmesh.address import parse_peer_address
 from zmesh.core.introduction.messages import Enrol, Enrolled, Rejection
 from zmesh.errors import ConfigurationError, InvitationError, ProtocolViolation
 from zmesh.model import now_ms
@@ -94,7 +94,7 @@ class _Asking:
 
     def _start(self, address: str) -> None:
         try:
-            host, port = parse_address(address)
+            host, port = parse_peer_address(address)
         except ConfigurationError as error:
             raise InvitationError(f"the join string names an address that is none: {error}") from None
         if is_literal(host):

@@ -84,7 +84,15 @@ class Keystore:
     def found(self, now_ms: int) -> None:
         """Make the mesh's authority. Raises ``ConfigurationError`` where the mesh exists."""
         if not self.ensure(now_ms):
-            raise ConfigurationError(f"the mesh {self._name!r} exists already in {self._home}: there is nothing to do")
+            origin = "founded on this machine" if self.has_authority() else "founded on another machine"
+            raise ConfigurationError(
+                f"the mesh {self._name!r} exists already in {self._directory} (id {self.mesh_id()}, {origin}): start "
+                "`zmesh-node` to use it, give --mesh NAME to make another, or move the directory away to start afresh"
+            )
+
+    def mesh_id(self) -> str:
+        """What tells the mesh from others of its name. Raises ``KeystoreError``."""
+        return mesh_id_of(self._mesh().authority_public)
 
     def ensure(self, now_ms: int) -> bool:
         """Found the mesh unless it exists; whether this call founded it. Safe against others doing the same."""
