@@ -17,6 +17,7 @@ from zmesh.tools.agents import Offer, echo_offer, load_offer, offered
 from zmesh.tools.banner import INVITATION_S, banner
 from zmesh.tools.commands import Commands
 from zmesh.tools.console import Console, logging_to
+from zmesh.tools.enrolling import enrolling_report
 from zmesh.tools.keyboard import Lines, is_interactive, piped_lines, typed_lines
 from zmesh.tools.options import NODE_SETTINGS, NodeChoice, choose, local_addresses
 from zmesh.tools.outcome import ExitCode, run_program
@@ -78,12 +79,18 @@ class _Node:
     async def run(self, offers: Sequence[Offer]) -> None:
         """Join, serve until asked to stop, leave."""
         try:
-            await self._stop.unless_set(self._network.join_network(local_addresses(self._network.config)))
+            await self._stop.unless_set(self._join())
             if not self._stop.is_set:
                 await self._serve(offers)
         finally:
             await self._network.leave_network()
         self._console.report(Report("left", ["left the mesh"]))
+
+    async def _join(self) -> None:
+        config = self._network.config
+        if report := await asyncio.to_thread(enrolling_report, config):
+            self._console.report(report)
+        await self._network.join_network(local_addresses(config))
 
     async def _serve(self, offers: Sequence[Offer]) -> None:
         echo = echo_offer(lambda message: self._console.report(message_report(message)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
@@ -14,9 +16,9 @@ import msgspec
 from zmesh.address import parse_peer_address
 from zmesh.agent import Agent
 from zmesh.config import NetworkConfig
-from zmesh.errors import NotJoined, UsageError
+from zmesh.errors import NetworkError, NotJoined, UsageError
 from zmesh.events import EventStream
-from zmesh.joining import take_identity
+from zmesh.joining import Membership, take_identity
 from zmesh.messenger import SYSTEM_AGENT
 from zmesh.model import AgentMessage, now_ms
 from zmesh.node import NetworkInfo, Node
@@ -71,7 +73,7 @@ class AgentNetwork:
         async with self._joining:
             if self._node is not None:
                 raise UsageError("this network has joined already")
-            membership = await asyncio.to_thread(take_identity, self.config)
+            membership = await self._take_identity()
             try:
                 node = Node(self.config, membership, self._report)
             except BaseException:
@@ -80,6 +82,18 @@ class AgentNetwork:
             self._node = node
             await node.start(addresses)
         await node.wait_until_found(addresses)
+
+    async def _take_identity(self) -> Membership:
+        """Off the loop, as it waits for disks and distant machines; when cancelled, nothing of it goes on."""
+        abandoned = threading.Event()
+        taking = asyncio.ensure_future(asyncio.to_thread(take_identity, self.config, abandoned.is_set))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            abandoned.set()
+            with contextlib.suppress(NetworkError):
+                (await taking).claim.release()
+            raise
 
     async def leave_network(self) -> None:
         """Deliver what is on its way, say goodbye, close everything. Does nothing where nothing was joined."""
