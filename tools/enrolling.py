@@ -16,7 +16,8 @@ def enrolling_report(config: NetworkConfig) -> Report | None:
     if config.join is None:
         return None
     invitation = parse_join_string(config.join)
-    if Keystore(config.home, config.mesh or invitation.mesh).is_member_by(invitation, now_ms()):
+    keystore = Keystore(config.home, config.mesh or invitation.mesh)
+    if keystore.is_member_by(invitation, now_ms()) and not keystore.may_enrol_again(now_ms()):
         return None
     addresses = list(invitation.addresses)
     line = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zmesh.config import NetworkConfig
+from zmesh.errors import InvitationError
 from zmesh.model import now_ms
 from zmesh.runtime.enrolment import enrol
 from zmesh.security import Claim, Invitation, Keystore, parse_join_string
@@ -47,8 +48,23 @@ def take_identity(config: NetworkConfig, is_abandoned: Callable[[], bool] = lamb
 
 def _enrol(keystore: Keystore, invitation: Invitation, config: NetworkConfig, is_abandoned: Callable[[], bool]) -> None:
     if keystore.is_member_by(invitation, now_ms()):
-        logger.info("this machine is a member of the mesh %r already: the join string was not needed", invitation.mesh)
+        if keystore.may_enrol_again(now_ms()):
+            _renew(keystore, invitation, config, is_abandoned)
+        else:
+            logger.info("this machine is a member of the mesh %r already: it needs no join string", invitation.mesh)
         return
+    _ask(keystore, invitation, config, is_abandoned)
+
+
+def _renew(keystore: Keystore, invitation: Invitation, config: NetworkConfig, is_abandoned: Callable[[], bool]) -> None:
+    """A member whose certificate still is good: it starts in any case, as the string may be the one of long ago."""
+    try:
+        _ask(keystore, invitation, config, is_abandoned)
+    except InvitationError as error:
+        logger.warning("the certificate of this machine was not renewed: %s", error)
+
+
+def _ask(keystore: Keystore, invitation: Invitation, config: NetworkConfig, is_abandoned: Callable[[], bool]) -> None:
     name, keys = keystore.to_enrol(config.node_id)
     logger.info("asking %s to enrol this machine in the mesh %r", ", ".join(invitation.addresses), invitation.mesh)
     keystore.save_enrolled(enrol(invitation, name, keys, ENROL_TIMEOUT_S, is_abandoned))

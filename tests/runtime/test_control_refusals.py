@@ -19,6 +19,7 @@ from zmesh.core.membership.messages import Contacts, Heartbeat, RecordAnswer, Re
 from zmesh.model import now_ms
 from zmesh.runtime.control_links import client_socket
 from zmesh.security import Identity, NodeKeys
+from zmesh.security.keys import signing_public_of
 from zmesh.wire.control import decode_introduction, encode_control, encode_introduction
 
 YEAR_MS = 365 * 86_400_000
@@ -220,6 +221,32 @@ def test_a_certificate_that_runs_out_ends_the_membership(mesh: Mesh) -> None:
         with client(identity, a.identity.curve_public, a.port + 1):
             wait_for(lambda: a.plane.statistics().keys_refused > refused, "its connections are refused")
         wait_for(lambda: a.incidents("seed_unanswered") == [], "nothing else is reported")
+
+
+def test_a_renewed_certificate_counts_from_when_its_node_shows_it(mesh: Mesh) -> None:
+    """What keeps a node in the mesh when the one before runs out, which the test above shows to end the membership."""
+    soon = now_ms() - YEAR_MS + 3_600_000
+    identity = mesh.identity("b", issued_ms=soon)
+    with Node(mesh.identity("a")) as a, Node(identity) as b:
+        b.dial(a)
+        wait_until_all_see_all(a, b)
+        renewed = mesh.authority.issue("b", identity.curve_public, signing_public_of(identity.signing_seed), now_ms())
+        b.plane.update_record(certificate=renewed)
+        wait_for(lambda: a.last("b").event.record.certificate == renewed, "a has b's new record")
+        admitted = a.plane._allowed.by_name("b")
+        assert admitted is not None
+        assert (admitted.certificate, admitted.not_after_ms > soon + YEAR_MS) == (renewed, True)
+        stranger = mesh.identity("x")
+        answer = answer_to(hello_of(stranger, b), stranger, b)
+        assert isinstance(answer, Welcome)
+        assert answer.certificate == renewed
+        with Node(mesh.identity("c")) as c:
+            b.dial(c)
+            wait_until_all_see_all(b, c)
+            known = c.plane._allowed.by_name("b")
+            assert known is not None
+            assert known.certificate == renewed
+        assert a.incidents() + b.incidents() == []
 
 
 # -- members that break the rules ------------------------------------------------------------------------------------

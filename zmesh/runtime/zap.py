@@ -148,7 +148,7 @@ class ZapHandler:
                 self._strangers.setdefault(key, _Stranger(self._clock(), domain, address))
             return RETRY, b""  # not final: it may be introduced a moment later
         if admitted.not_after_ms < self._now_ms():
-            reason = f"the certificate of {admitted.node_id} has expired: start it again to renew it"
+            reason = f"the certificate of {admitted.node_id} has expired: renew it there by a new join string"
             return self._refuse(REFUSED, "expired_certificate", admitted.node_id, reason)
         return self._accept(address, admitted.node_id.encode())
 
