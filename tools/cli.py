@@ -18,7 +18,7 @@ from zmesh.security import Keystore
 from zmesh.tools.client import Client, joined
 from zmesh.tools.console import Console, logging_to
 from zmesh.tools.options import CLIENT_SETTINGS, ClientChoice, choose, local_addresses
-from zmesh.tools.outcome import ExitCode, run_program
+from zmesh.tools.outcome import ExitCode, output_lost, run_program
 from zmesh.tools.prompt import parse_destination
 from zmesh.tools.reports import Report
 from zmesh.tools.settings import Kind, Parser, add_flags, positive
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     choice = choose(ClientChoice, CLIENT_SETTINGS, arguments)
-    console = Console(sys.stdout, as_json=choice.json, lost=_lost)
+    console = Console(sys.stdout, as_json=choice.json, lost=output_lost)
     if arguments.command in _ON_DISK:
         console.report(_ON_DISK[arguments.command](choice, arguments))
         return ExitCode.OK
@@ -124,10 +124,6 @@ _ON_MESH: dict[str, Action] = {
     "request": _request,
     "listen": _listen,
 }
-
-
-def _lost() -> None:
-    raise BrokenPipeError
 
 
 def _payload(text: str) -> bytes:

@@ -67,8 +67,7 @@ class Client:
         elif sys.stdout.isatty():
             print(clean(answer.payload.decode(errors="backslashreplace")))
         else:
-            sys.stdout.buffer.write(answer.payload)
-            sys.stdout.flush()
+            self._console.raw(answer.payload)
 
     async def listen(self, groups: Sequence[str], agent_id: int | None, count: int | None) -> None:
         """Print broadcasts, messages of the groups and those for the agent, until ``count`` have come."""

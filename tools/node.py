@@ -20,7 +20,7 @@ from zmesh.tools.console import Console, logging_to
 from zmesh.tools.enrolling import enrolling_report
 from zmesh.tools.keyboard import Lines, is_interactive, piped_lines, typed_lines
 from zmesh.tools.options import NODE_SETTINGS, NodeChoice, choose, local_addresses
-from zmesh.tools.outcome import ExitCode, run_program
+from zmesh.tools.outcome import ExitCode, output_lost, run_program
 from zmesh.tools.reports import Report, incident_report, message_report, registry_report
 from zmesh.tools.settings import Parser, add_flags
 from zmesh.tools.stopping import StopRequest, stop_on_signals
@@ -57,10 +57,12 @@ def _main(argv: Sequence[str] | None) -> int:
     config = choice.network_config()
     with stop_on_signals() as stop:
         offers = [load_offer(spec) for spec in choice.agent]
-        console = Console(sys.stdout, as_json=choice.json, lost=stop.set)
+        console = Console(sys.stdout, as_json=choice.json, lost=lambda _: stop.set())
         with logging_to(console, choice.log_level):
             zmesh.run(_run(config, offers, console, stop))
-    return ExitCode.FAILED if console.is_lost else ExitCode.OK
+    if console.loss is not None:
+        output_lost(console.loss)
+    return ExitCode.OK
 
 
 async def _run(config: NetworkConfig, offers: Sequence[Offer], console: Console, stop: StopRequest) -> None:

@@ -39,7 +39,7 @@ _COMMON = (
 )
 
 _NODE_ONLY = (
-    Setting("name", "this node's name (default: the host's, with -2, -3 ... when taken)"),
+    Setting("name", "this node's name (default: the host's, numbered when that runs already)"),
     Setting(
         "listen",
         "the first of four ports (default: every interface, from 7650)",

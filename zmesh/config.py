@@ -55,7 +55,7 @@ class NetworkConfig:
     """What one node chooses. Raises ``ConfigurationError`` at once for a value that cannot work."""
 
     mesh: str | None = None  # the mesh's name in the home directory; None: the only one there, else "default"
-    node_id: str | None = None  # None: the host's name, with -2, -3 ... where that is taken by a live node
+    node_id: str | None = None  # None: the host's name; docs/zmesh-node.md says which when that runs already
     home: Path = field(default_factory=default_home)  # keys and certificates live here
     listen: str | None = None  # "tcp://HOST:PORT"; None: every interface, first free port block from 7650
     advertise: tuple[str, ...] = ()  # hosts to tell others; (): those of the interfaces listened on

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tools.programs import Program, command, free_port, run, start_node
+from tests.tools.programs import Program, command, environment, free_port, run, start_node
 
 
 @pytest.fixture
@@ -172,6 +173,45 @@ def test_an_unreachable_bootstrap_address_is_nobody_too(tmp_path: Path) -> None:
     run("zmesh", "init", home=tmp_path)
     address = f"tcp://127.0.0.1:{free_port()}"
     assert run("zmesh", "agents", "--bootstrap", address, "--timeout", "0.5", home=tmp_path).returncode == 4
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [
+        ("<&-", "request echo -", 0),  # an empty payload
+        (">&-", "members", 0),
+        ("2>&-", "members --mesh none", 2),
+        ("<&- >&- 2>&-", "request echo hi", 0),
+        (">/dev/full", "members", 1),
+        (">/dev/full", "request echo hi", 1),
+    ],
+)
+def test_streams_that_are_closed_or_full_crash_nothing(
+    node: Program, tmp_path: Path, closed: str, arguments: str, code: int
+) -> None:
+    line = f"exec {' '.join(command('zmesh', *arguments.split()))} {closed}"
+    ended = subprocess.run(
+        ["bash", "-c", line], env=environment(tmp_path), capture_output=True, check=False, timeout=60
+    )
+    told = b"zmesh: cannot write to standard output: No space left on device\n" if "full" in closed else b""
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, b"", told)
+
+
+def test_a_character_that_the_output_cannot_take_is_escaped(node: Program, tmp_path: Path) -> None:
+    with Program(
+        command("zmesh", "listen", "--id", "5", "--count", "1"), home=tmp_path, more={"PYTHONIOENCODING": "ascii"}
+    ) as listener:
+        listener.line("listening as agent 5")
+        node.expect(lambda e: e["event"] == "agent_added" and e["agent"]["agent_id"] == 5)
+        node.type("send 5 gr\xfcn")
+        assert listener.line("gr\\xfcn")
+        assert listener.wait() == (0, "")
+
+
+def test_an_interrupt_while_the_payload_is_typed_ends_it(tmp_path: Path) -> None:
+    run("zmesh", "init", home=tmp_path)
+    with Program(command("zmesh", "request", "echo", "-"), home=tmp_path) as typing:
+        assert typing.interrupt_until_it_ends() in (130, -signal.SIGINT)  # before Python is up it is the signal itself
 
 
 @pytest.mark.parametrize("to", ["4", "fly"])

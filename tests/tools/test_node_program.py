@@ -182,6 +182,14 @@ class Hog(Worker):
         while True:
             time.sleep(1000)
 
+class Plain:
+    agent_id = 12
+    def handle(self, message): ...
+    def start(self, agent):
+        print('{"event": "started", "agent": %d}' % agent.agent_id, flush=True)
+    def stop(self):
+        print('{"event": "stopped"}', flush=True)
+
 class Broken(Worker):
     async def start(self, agent):
         raise RuntimeError("no database")
@@ -206,6 +214,26 @@ def test_a_users_agent_is_started_answers_and_is_stopped(alpha: Program, tmp_pat
         beta.type("quit")
         assert beta.wait()[0] == 0
         assert [e["event"] for e in beta.events[-2:]] == ["stopped", "left"]
+
+
+def test_start_and_stop_may_be_plain_functions(tmp_path: Path) -> None:
+    write_agents(tmp_path)
+    with start_node(tmp_path, "--agent", "users_agents:Plain") as node:
+        node.event("started", agent=12)
+        node.event("banner")
+        node.type("quit")
+        assert node.wait() == (0, "")
+        assert node.event("stopped")
+
+
+def test_two_agents_of_one_id_are_one_sentence(tmp_path: Path) -> None:
+    write_agents(tmp_path)
+    listen = f"tcp://127.0.0.1:{free_port()}"
+    twice = ("--agent", "users_agents:Plain", "--agent", "users_agents:Plain")
+    ended = run("zmesh-node", *twice, "--listen", listen, home=tmp_path)
+    assert ended.returncode == 2
+    told = b"zmesh-node: --agent users_agents:Plain: agent 12 is registered on this node already\n"
+    assert ended.stderr == told
 
 
 def test_an_agent_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
