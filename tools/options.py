@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from zmesh import NetworkConfig
+from zmesh import ConfigurationError, NetworkConfig
 from zmesh.address import check_host, parse_address, parse_peer_address
 from zmesh.security import Keystore
 from zmesh.tools.configfile import read_config_file
@@ -24,11 +24,20 @@ __all__ = ["CLIENT_SETTINGS", "NODE_SETTINGS", "ClientChoice", "MeshChoice", "No
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
+
+def check_directory(path: str) -> None:
+    """Raise ``ConfigurationError`` for the empty path, which would mean wherever the program was started."""
+    if not path.strip():
+        raise ConfigurationError("the name of a directory must not be empty")
+
+
 _COMMON = (
     Setting(
         "mesh", "the mesh's name in the home directory (default: the only one there, else 'default')", metavar="NAME"
     ),
-    Setting("home", "directory of keys and certificates (default: ~/.zmesh)", metavar="DIRECTORY"),
+    Setting(
+        "home", "directory of keys and certificates (default: ~/.zmesh)", metavar="DIRECTORY", check=check_directory
+    ),
     Setting(
         "bootstrap", "a node to dial; may be repeated", Kind.LIST, metavar="tcp://HOST:PORT", check=parse_peer_address
     ),

@@ -21,6 +21,7 @@ DEFAULT_MESH = "default"
 KIB = 1024
 MIB = 1024 * KIB
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(/[A-Za-z0-9][A-Za-z0-9._-]{0,30})?")
+NAME_FORM = "1-63 of the letters A-Z and a-z, digits, '.', '_' and '-', and begin with a letter or digit"
 
 PresetName = Literal["local", "lan", "wan"]
 
@@ -104,9 +105,9 @@ class NetworkConfig:
 
     def _check_names(self) -> None:
         if self.mesh is not None and (not NAME_PATTERN.fullmatch(self.mesh) or "/" in self.mesh):
-            raise ConfigurationError(f"mesh name {self.mesh!r} must be 1-63 letters, digits, '.', '_' or '-'")
+            raise ConfigurationError(f"mesh name {self.mesh!r} must be {NAME_FORM}")
         if self.node_id is not None and not NAME_PATTERN.fullmatch(self.node_id):
-            raise ConfigurationError(f"node name {self.node_id!r} must be 1-63 letters, digits, '.', '_' or '-'")
+            raise ConfigurationError(f"node name {self.node_id!r} must be {NAME_FORM}")
         if self.preset not in PRESETS:
             raise ConfigurationError(f"preset {self.preset!r} must be one of {', '.join(PRESETS)}")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zmesh.config import NetworkConfig
-from zmesh.errors import InvitationError
+from zmesh.errors import InvitationError, KeystoreError
 from zmesh.model import now_ms
 from zmesh.runtime.enrolment import enrol
 from zmesh.security import Claim, Invitation, Keystore, parse_join_string
@@ -67,4 +67,10 @@ def _renew(keystore: Keystore, invitation: Invitation, config: NetworkConfig, is
 def _ask(keystore: Keystore, invitation: Invitation, config: NetworkConfig, is_abandoned: Callable[[], bool]) -> None:
     name, keys = keystore.to_enrol(config.node_id)
     logger.info("asking %s to enrol this machine in the mesh %r", ", ".join(invitation.addresses), invitation.mesh)
-    keystore.save_enrolled(enrol(invitation, name, keys, ENROL_TIMEOUT_S, is_abandoned))
+    enrolled = enrol(invitation, name, keys, ENROL_TIMEOUT_S, is_abandoned)
+    keystore.save_enrolled(enrolled)
+    if config.node_id is not None and config.node_id != enrolled.name:
+        raise KeystoreError(
+            f"another machine of the mesh is called {config.node_id!r}, so this one has been let in as "
+            f"{enrolled.name!r}: start it again with --name {enrolled.name}, or without --name"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools.programs import Program, command, environment, free_port, run, start_node
+from tests.tools.programs import ROOT, Program, command, environment, free_port, run, start_node
 
 
 @pytest.fixture
@@ -166,6 +167,23 @@ def test_nobody_there_is_code_4(tmp_path: Path) -> None:
     ended = run("zmesh", "members", "--timeout", "0.5", home=tmp_path)
     assert (ended.returncode, ended.stdout) == (4, b"")
     assert b"no node of the mesh 'default' answered within 0.5 s" in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+
+
+def test_a_client_whose_clock_is_wrong_is_told_so(node: Program, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nreal = time.time_ns\ntime.time_ns = lambda: real() + 2 * 86_400 * 10**9\n", encoding="utf-8"
+    )
+    search = f"{tmp_path}{os.pathsep}{ROOT}"
+    ended = subprocess.run(
+        command("zmesh", "members", "--timeout", "3"),
+        env=environment(tmp_path, {"PYTHONPATH": search}),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (3, b"")
+    assert b"set the clock of whichever machine is wrong" in ended.stderr
     assert ended.stderr.count(b"\n") == 1
 
 

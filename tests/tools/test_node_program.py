@@ -254,6 +254,18 @@ def test_a_second_interrupt_does_not_wait_for_an_agent_that_will_not_stop(tmp_pa
         assert node.wait()[0] == 130
 
 
+def test_a_name_that_another_machine_has_is_one_sentence_and_the_machine_is_in(alpha: Program, tmp_path: Path) -> None:
+    home = tmp_path / "gamma"
+    home.mkdir()
+    join = alpha.event("banner")["join"]
+    ended = run("zmesh-node", "--name", "alpha", "--join", join, "--listen", f"127.0.0.1:{free_port()}", home=home)
+    assert ended.returncode == 2
+    assert b"let in as 'alpha-2': start it again with --name alpha-2, or without --name" in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+    with start_node(home) as gamma:
+        assert gamma.event("banner")["node_id"] == "alpha-2"
+
+
 def join_string_of_nobody(tmp_path: Path) -> tuple[str, str]:
     """A join string that names one address at which nobody listens, and that address."""
     authority = tmp_path / "authority"

@@ -130,6 +130,7 @@ def test_a_join_string_is_not_in_the_repr() -> None:
         ([], {"ZMESH_BOOTSTRAP": "a:1,tcp://*:1"}, "ZMESH_BOOTSTRAP: address 'tcp://*:1' can be listened on"),
         (["--listen", "tcp://*:70000"], {}, "--listen: address 'tcp://*:70000': the port must be at most 65532"),
         (["--advertise", "tcp://10.0.0.5:7650"], {}, "--advertise: host 'tcp://10.0.0.5:7650': "),
+        (["--home", ""], {}, "--home: the name of a directory must not be empty"),
         (["--config", "/nowhere.toml"], {}, "cannot read the configuration file /nowhere.toml: No such file"),
     ],
 )
