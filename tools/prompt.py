@@ -90,7 +90,8 @@ def _with_arguments(name: str, rest: str) -> Command:
         case Needs.WORDS if rest and not rest.startswith("#"):
             return Command(name, text=rest)
         case Needs.WORDS if rest.startswith("#") and " " in rest:
-            group, _, text = rest.partition(" ")
-            return Command(name, group.removeprefix("#"), text.strip())
+            group, _, text = rest.removeprefix("#").partition(" ")
+            if group:
+                return Command(name, group, text.strip())
     needs, text = _COMMANDS[name]
     raise UsageError(f"usage: {f'{name} {needs.value}'.strip()} ({text})")

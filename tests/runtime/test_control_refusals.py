@@ -18,6 +18,7 @@ from zmesh.core.membership.member import contact_of
 from zmesh.core.membership.messages import Contacts, Heartbeat, RecordAnswer, RecordRequest
 from zmesh.model import now_ms
 from zmesh.runtime.control_links import client_socket
+from zmesh.runtime.control_listeners import addresses_beside
 from zmesh.security import Identity, NodeKeys
 from zmesh.security.keys import signing_public_of
 from zmesh.wire.control import decode_introduction, encode_control, encode_introduction
@@ -183,6 +184,21 @@ def test_bad_certificates_are_refused(pair: tuple[Node, Node], mesh: Mesh, tmp_p
     assert rejection_of(replace(hello, versions=(2, 3)), good, a) == "version"
     assert a.plane.statistics().incidents == {"refused_introduction": 8}
     assert len(a.incidents()) == 1  # all from one address
+
+
+def test_who_was_let_in_is_known_by_the_address_that_the_listener_sees(mesh: Mesh) -> None:
+    """Else each further connection that its node tries and drops is reported as an attack."""
+    with Node(mesh.identity("a"), host="*") as a:  # for both families: libzmq writes ::ffff:127.0.0.1 there
+        identity = mesh.identity("x")
+        answer_to(hello_of(identity, a), identity, a)
+        assert a.plane._zap.admitted_at("127.0.0.1") > 0
+        assert a.plane._zap.admitted_at("127.0.0.2") < 0
+
+
+def test_all_addresses_of_this_machine_vouch_for_each_other() -> None:
+    assert "::1" in addresses_beside("127.0.0.1")
+    assert "127.0.0.1" in addresses_beside("::1")
+    assert addresses_beside("192.0.2.77") == ("192.0.2.77",)
 
 
 def test_malformed_introductions_are_dropped(pair: tuple[Node, Node], mesh: Mesh) -> None:

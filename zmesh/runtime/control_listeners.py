@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import zmq
 
+from zmesh.discovery.interfaces import usable_addresses
 from zmesh.runtime.control_notices import UNKNOWN, IncidentLog
 from zmesh.runtime.monitor import MonitorEvent, SocketMonitor, peer_address
 
-__all__ = ["ListenerWatch"]
+__all__ = ["ListenerWatch", "addresses_beside"]
 
 _FAILURES = {
     int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): ("refused_mechanism", "it speaks ZeroMQ, but not CURVE"),
@@ -23,6 +24,12 @@ _ABANDONED = ("abandoned_handshake", "it hung up in mid-handshake, as clients wi
 
 QUIET_S = 5.0  # nodes hang up too, on all but the first of the connections that they try at once
 MAX_ABANDONED = 64
+
+
+def addresses_beside(address: str) -> tuple[str, ...]:
+    """The address; all of this machine's if it is one of them, since a node here dials from whichever fits."""
+    own = ("127.0.0.1", "::1", *(each.partition("%")[0] for each in usable_addresses()))
+    return own if address.partition("%")[0] in own else (address,)
 
 
 class ListenerWatch:
@@ -88,7 +95,8 @@ class ListenerWatch:
         """Report those who hung up, and whom nobody from the same address has vouched for by connecting properly."""
         now = time.monotonic()
         for address in [address for address, at in self._abandoned.items() if now - at >= QUIET_S]:
-            if abs(self._abandoned.pop(address) - self._admitted_at(address)) > QUIET_S:
+            at = self._abandoned.pop(address)
+            if all(abs(at - self._admitted_at(each)) > QUIET_S for each in addresses_beside(address)):
                 self._report(*_ABANDONED, address)
 
     def _report(self, kind: str, what: str, address: str) -> None:

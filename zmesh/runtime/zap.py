@@ -131,6 +131,7 @@ class ZapHandler:
 
     def _decide(self, frames: list[bytes]) -> tuple[bytes, bytes]:
         domain, address = frames[4].decode("utf-8", "replace"), frames[5].decode("utf-8", "replace")
+        address = address.removeprefix("::ffff:")  # how a socket for both families writes IPv4
         if frames[7] != b"CURVE" or len(frames) != REQUEST_FRAMES or len(frames[8]) != KEY_BYTES:
             return self._refuse(REFUSED, "refused_mechanism", address, f"a client of {domain} does not speak CURVE")
         if domain not in ZAP_DOMAINS:
