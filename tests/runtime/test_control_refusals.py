@@ -198,6 +198,7 @@ def test_who_was_let_in_is_known_by_the_address_that_the_listener_sees(mesh: Mes
 def test_all_addresses_of_this_machine_vouch_for_each_other() -> None:
     assert "::1" in addresses_beside("127.0.0.1")
     assert "127.0.0.1" in addresses_beside("::1")
+    assert "127.0.0.1" in addresses_beside("")
     assert addresses_beside("192.0.2.77") == ("192.0.2.77",)
 
 

@@ -27,9 +27,12 @@ MAX_ABANDONED = 64
 
 
 def addresses_beside(address: str) -> tuple[str, ...]:
-    """The address; all of this machine's if it is one of them, since a node here dials from whichever fits."""
+    """The address; all of this machine's if it is one of them, since a node here dials from whichever fits.
+
+    "", of a connection that was gone before it could be looked at, counts as one: that quick are connections from here.
+    """
     own = ("127.0.0.1", "::1", *(each.partition("%")[0] for each in usable_addresses()))
-    return own if address.partition("%")[0] in own else (address,)
+    return own if address.partition("%")[0] in (*own, "") else (address,)
 
 
 class ListenerWatch:
@@ -95,8 +98,8 @@ class ListenerWatch:
         """Report those who hung up, and whom nobody from the same address has vouched for by connecting properly."""
         now = time.monotonic()
         for address in [address for address, at in self._abandoned.items() if now - at >= QUIET_S]:
-            at = self._abandoned.pop(address)
-            if all(abs(at - self._admitted_at(each)) > QUIET_S for each in addresses_beside(address)):
+            since = self._abandoned.pop(address) - QUIET_S
+            if all(self._admitted_at(each) < since for each in addresses_beside(address)):
                 self._report(*_ABANDONED, address)
 
     def _report(self, kind: str, what: str, address: str) -> None:
