@@ -5,8 +5,8 @@ OBJECT is one of:
 - a function, plain or ``async``, taking an ``AgentMessage`` and returning ``bytes`` (the answer to a request) or None.
   Its capability is its name;
 - an instance with the method ``handle(message)`` of that form, and where wanted the attributes ``agent_id: int``,
-  ``capabilities: Sequence[str]``, ``metadata: Mapping[str, str]`` and the methods ``async start(agent)``, called with
-  its ``zmesh.Agent`` once the node has joined, and ``async stop()``, called before it leaves;
+  ``capabilities: Sequence[str]``, ``metadata: Mapping[str, str]`` and the methods ``start(agent)``, called with its
+  ``zmesh.Agent`` once the node has joined, and ``stop()``, called before it leaves, both plain or ``async``;
 - a class whose call without arguments makes such an instance.
 
 An agent that gives no ``agent_id`` gets one made from its node's name and its own, the same after every restart.
@@ -20,12 +20,12 @@ import inspect
 import logging
 import sys
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zmesh import Agent, AgentMessage, AgentNetwork, ConfigurationError
+from zmesh import Agent, AgentMessage, AgentNetwork, ConfigurationError, UsageError
 
 __all__ = ["Offer", "echo_offer", "free_agent_id", "load_offer", "offered"]
 
@@ -46,8 +46,8 @@ class Offer:
     agent_id: int | None = None
     capabilities: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
-    start: Callable[[Agent], Awaitable[None]] | None = None
-    stop: Callable[[], Awaitable[None]] | None = None
+    start: Callable[[Agent], Awaitable[None] | None] | None = None
+    stop: Callable[[], Awaitable[None] | None] | None = None
 
 
 def echo_offer(seen: Callable[[AgentMessage], None]) -> Offer:
@@ -71,6 +71,7 @@ def load_offer(spec: str) -> Offer:
     handler = getattr(target, "handle", target)
     if not callable(handler):
         raise ConfigurationError(f"--agent {spec}: neither a function nor an object with a method handle(message)")
+    _check_signature(handler, spec)
     return Offer(
         spec,
         handler,
@@ -86,10 +87,13 @@ def load_offer(spec: str) -> Offer:
 async def offered(network: AgentNetwork, offer: Offer) -> AsyncIterator[Agent]:
     """Register the agent and start it; stop it at the end. Raises ``ConfigurationError`` when its ``start`` fails."""
     agent_id = free_agent_id(network, offer.name) if offer.agent_id is None else offer.agent_id
-    agent = await network.register_agent(agent_id, offer.capabilities, offer.handler, offer.metadata)
+    try:
+        agent = await network.register_agent(agent_id, offer.capabilities, offer.handler, offer.metadata)
+    except UsageError as error:
+        raise ConfigurationError(f"--agent {offer.name}: {error}") from error
     if offer.start is not None:
         try:
-            await offer.start(agent)
+            await _finished(offer.start(agent))
         except Exception as error:
             raise ConfigurationError(f"--agent {offer.name}: start() raised {_said(error)}") from error
     try:
@@ -98,10 +102,16 @@ async def offered(network: AgentNetwork, offer: Offer) -> AsyncIterator[Agent]:
         await _stop(offer)
 
 
+async def _finished(result: Awaitable[None] | None) -> None:
+    """Wait for what a coroutine function returned; a plain one has finished."""
+    if inspect.isawaitable(result):
+        await result
+
+
 async def _stop(offer: Offer) -> None:
     try:
         if offer.stop is not None:
-            await offer.stop()
+            await _finished(offer.stop())
     except Exception:  # noqa: BLE001 -- the other agents still have to stop, and the mesh to hear our goodbye
         _log.exception("--agent %s: stop() raised", offer.name)
 
@@ -143,6 +153,20 @@ def _make(target: Callable[[], Any], spec: str) -> Any:
         raise ConfigurationError(f"--agent {spec}: calling it without arguments raised {_said(error)}") from error
 
 
+def _check_signature(handler: Callable[..., Any], spec: str) -> None:
+    """A handler that cannot be called with one message would fail at each."""
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:  # a function in C may not say
+        return
+    try:
+        signature.bind(object())
+    except TypeError:
+        raise ConfigurationError(
+            f"--agent {spec}: it must take one argument, the message, and its signature is {signature}"
+        ) from None
+
+
 def _agent_id(target: object, spec: str) -> int | None:
     agent_id = getattr(target, "agent_id", None)
     if agent_id is None:
@@ -154,10 +178,13 @@ def _agent_id(target: object, spec: str) -> int | None:
 
 def _capabilities(target: object, spec: str) -> tuple[str, ...]:
     own_name = (target.__name__,) if inspect.isroutine(target) else ()
-    capabilities: Sequence[object] = getattr(target, "capabilities", own_name)
-    if isinstance(capabilities, str) or not all(isinstance(word, str) for word in capabilities):
-        raise ConfigurationError(f"--agent {spec}: capabilities must be a list of strings")
-    return tuple(str(word) for word in capabilities)
+    capabilities: object = getattr(target, "capabilities", own_name)
+    if not isinstance(capabilities, Collection) or isinstance(capabilities, str):
+        capabilities = (None,)
+    words = [word for word in capabilities if isinstance(word, str) and word]
+    if len(words) != len(capabilities):
+        raise ConfigurationError(f"--agent {spec}: capabilities must be a list of non-empty strings")
+    return tuple(words)
 
 
 def _metadata(target: object, spec: str) -> Mapping[str, str]:

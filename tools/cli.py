@@ -11,13 +11,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import zmesh
-from zmesh import KeystoreError
+from zmesh import Capability, ConfigurationError, KeystoreError, UsageError
+from zmesh.address import parse_peer_address
 from zmesh.model import now_ms
 from zmesh.security import Keystore
 from zmesh.tools.client import Client, joined
 from zmesh.tools.console import Console, logging_to
 from zmesh.tools.options import CLIENT_SETTINGS, ClientChoice, choose, local_addresses
-from zmesh.tools.outcome import ExitCode, run_program
+from zmesh.tools.outcome import ExitCode, output_lost, run_program
 from zmesh.tools.prompt import parse_destination
 from zmesh.tools.reports import Report
 from zmesh.tools.settings import Kind, Parser, add_flags, positive
@@ -30,6 +31,7 @@ Action = Callable[[Client, Arguments], Coroutine[Any, Any, None]]
 
 DEFAULT_MESH = "default"
 DEFAULT_VALID_S = 3600
+MAX_DIGITS = 20  # of a number to count to; int() itself refuses more than 4,300 with an error of its own
 
 _EPILOG = """\
 Each setting is given by its flag, or by the environment variable, or by the key in the TOML file of --config that
@@ -47,10 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     choice = choose(ClientChoice, CLIENT_SETTINGS, arguments)
-    console = Console(sys.stdout, as_json=choice.json, lost=_lost)
+    console = Console(sys.stdout, as_json=choice.json, lost=output_lost)
     if arguments.command in _ON_DISK:
         console.report(_ON_DISK[arguments.command](choice, arguments))
         return ExitCode.OK
+    if "text" in arguments:
+        arguments.payload = _payload(arguments.text)  # before joining: nobody should wait for whoever is still typing
     with logging_to(console, choice.log_level), stop_on_signals() as stop:
         return zmesh.run(_on_mesh(choice, console, arguments, stop))
 
@@ -72,12 +76,14 @@ async def _on_mesh(choice: ClientChoice, console: Console, arguments: Arguments,
 def _init(choice: ClientChoice, _arguments: Arguments) -> Report:
     config = choice.network_config()
     mesh = config.mesh or DEFAULT_MESH  # not config.mesh_name, which is the mesh that is there already
-    Keystore(config.home, mesh).found(now_ms())
+    keystore = Keystore(config.home, mesh)
+    keystore.found(now_ms())
+    mesh_id = keystore.mesh_id()
     lines = [
-        f"founded the mesh {mesh!r}; its keys are in {config.home / mesh}",
+        f"founded the mesh {mesh!r} (id {mesh_id}); its keys are in {config.home / mesh}",
         "next: start 'zmesh-node', and run 'zmesh invite' for each further machine",
     ]
-    return Report("founded", lines, {"mesh": mesh, "directory": str(config.home / mesh)})
+    return Report("founded", lines, {"mesh": mesh, "mesh_id": mesh_id, "directory": str(config.home / mesh)})
 
 
 def _invite(choice: ClientChoice, arguments: Arguments) -> Report:
@@ -99,11 +105,11 @@ async def _agents(client: Client, arguments: Arguments) -> None:
 
 
 async def _send(client: Client, arguments: Arguments) -> None:
-    await client.send(parse_destination(arguments.to), _payload(arguments.text))
+    await client.send(arguments.to, arguments.payload)
 
 
 async def _request(client: Client, arguments: Arguments) -> None:
-    await client.request(parse_destination(arguments.to), _payload(arguments.text))
+    await client.request(arguments.to, arguments.payload)
 
 
 async def _listen(client: Client, arguments: Arguments) -> None:
@@ -118,10 +124,6 @@ _ON_MESH: dict[str, Action] = {
     "request": _request,
     "listen": _listen,
 }
-
-
-def _lost() -> None:
-    raise BrokenPipeError
 
 
 def _payload(text: str) -> bytes:
@@ -142,7 +144,11 @@ def _parser() -> Parser:
     invite = command("invite", "print a join string, good once, for 'zmesh-node --join' on the next machine")
     invite.add_argument("--valid", type=_seconds, default=DEFAULT_VALID_S, metavar="SECONDS", help="default: 3600")
     invite.add_argument(
-        "--address", action="append", metavar="tcp://HOST:PORT", help="where to ask (default: this machine's nodes)"
+        "--address",
+        action="append",
+        type=_address,
+        metavar="tcp://HOST:PORT",
+        help="where to ask; may be repeated (default: this machine's nodes)",
     )
     command("members", "list the nodes of the mesh")
     agents = command("agents", "list the agents of the mesh")
@@ -151,13 +157,13 @@ def _parser() -> Parser:
     _add_message_arguments(command("request", "send a request to an agent and print the answer"))
     listen = command("listen", "print broadcasts and messages until interrupted")
     listen.add_argument("--group", action="append", default=[], metavar="NAME", help="also this group's; repeatable")
-    listen.add_argument("--id", type=_natural, metavar="AGENT", help="the agent id to listen as (default: made up)")
-    listen.add_argument("--count", type=_natural, metavar="N", help="stop after N messages")
+    listen.add_argument("--id", type=_agent_id, metavar="AGENT", help="the agent id to listen as (default: made up)")
+    listen.add_argument("--count", type=_count, metavar="N", help="stop after N messages")
     return parser
 
 
 def _add_message_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("to", metavar="TO", help="an agent's id, or a capability")
+    parser.add_argument("to", type=_destination, metavar="TO", help="an agent's id, or a capability")
     parser.add_argument("text", metavar="TEXT", help="the payload; - reads it from standard input")
 
 
@@ -168,10 +174,32 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not {Kind.SECONDS.value}") from None
 
 
-def _natural(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < MAX_DIGITS and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _agent_id(text: str) -> int:
+    to = _destination(text)
+    if not isinstance(to, int):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**64 - 1")
+    return to
+
+
+def _destination(text: str) -> int | Capability:
+    try:
+        return parse_destination(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _address(text: str) -> str:
+    try:
+        parse_peer_address(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 if __name__ == "__main__":

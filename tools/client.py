@@ -12,16 +12,31 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from zmesh import Agent, AgentNetwork, Capability, NetworkConfig, RegistryEvent, RequestTimeout, UnknownAgent
+from zmesh import (
+    Agent,
+    AgentNetwork,
+    Capability,
+    Incident,
+    NetworkConfig,
+    Refused,
+    RegistryEvent,
+    RequestTimeout,
+    UnknownAgent,
+)
 from zmesh.tools.agents import free_agent_id
 from zmesh.tools.console import Console
 from zmesh.tools.options import local_addresses
 from zmesh.tools.reports import Report, agent_row, clean, message_report, node_row, payload_fields, table
+from zmesh.tools.stopping import cancelled
 
 __all__ = ["Client", "NobodyThere", "joined"]
 
 # Members tell each other of third nodes by heartbeats, four a second on a LAN: after two with no news there is none.
 QUIET_S = 0.6
+
+
+# Incidents that say why nobody was met: the one clock or the other is wrong, for example.
+REFUSALS = ("refused_by_peer", "refused_certificate", "foreign_mesh")
 
 
 class NobodyThere(UnknownAgent):
@@ -67,8 +82,7 @@ class Client:
         elif sys.stdout.isatty():
             print(clean(answer.payload.decode(errors="backslashreplace")))
         else:
-            sys.stdout.buffer.write(answer.payload)
-            sys.stdout.flush()
+            self._console.raw(answer.payload)
 
     async def listen(self, groups: Sequence[str], agent_id: int | None, count: int | None) -> None:
         """Print broadcasts, messages of the groups and those for the agent, until ``count`` have come."""
@@ -122,10 +136,14 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def joined(config: NetworkConfig, timeout_s: float) -> AsyncIterator[AgentNetwork]:
-    """The joined network, once a node of it has been met. Raises ``NobodyThere``."""
+    """The joined network, once a node of it has been met. Raises ``NobodyThere``, or ``Refused`` by those there are."""
     network = AgentNetwork(config)
+    refusals: list[Incident] = []
+    watching = asyncio.create_task(_watch_refusals(network, refusals))
     try:
         if not await _has_met_somebody(network, timeout_s):
+            if refusals:
+                raise Refused(refusals[-1].reason)
             raise NobodyThere(
                 f"no node of the mesh {config.mesh_name!r} answered within {timeout_s:g} s: start 'zmesh-node' on this "
                 "machine, or name one with --bootstrap tcp://HOST:PORT"
@@ -133,6 +151,13 @@ async def joined(config: NetworkConfig, timeout_s: float) -> AsyncIterator[Agent
         yield network
     finally:
         await network.leave_network()
+        await cancelled(watching)
+
+
+async def _watch_refusals(network: AgentNetwork, refusals: list[Incident]) -> None:
+    async for incident in network.incidents():
+        if incident.kind in REFUSALS:
+            refusals.append(incident)
 
 
 async def _has_met_somebody(network: AgentNetwork, timeout_s: float) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zmesh import ConfigurationError
-from zmesh.tools.settings import Kind, Setting, Value, check_choice, nearest
+from zmesh.tools.settings import Kind, Setting, Value, checked, checked_list, nearest
 
 __all__ = ["read_config_file"]
 
@@ -65,11 +65,11 @@ def _place(message: str, text: str) -> tuple[str, int]:
 def _checked(setting: Setting, value: object, source: str) -> Value:
     match setting.kind, value:
         case Kind.TEXT, str(text):
-            return check_choice(setting, text, source)
+            return checked(setting, text, source)
         case Kind.SWITCH, bool(switch):
             return switch
         case Kind.LIST, list(items) if all(isinstance(item, str) for item in items):
-            return tuple(items)
+            return checked_list(setting, items, source)
         case Kind.SECONDS, int() | float() if not isinstance(value, bool) and 0 < float(value) < float("inf"):
             return float(value)
     # The value itself is not shown: it may be a join string, which is a secret.

@@ -25,11 +25,11 @@ NARROW_COLUMNS = 80  # when the terminal does not say how wide it is
 
 
 class Console:
-    """Writes reports to ``out``. ``lost`` is called, once, when nobody can read them any more."""
+    """Writes reports to ``out``. ``lost`` is called, once, when that is not possible any more."""
 
-    def __init__(self, out: TextIO, *, as_json: bool, lost: Callable[[], None]) -> None:
+    def __init__(self, out: TextIO, *, as_json: bool, lost: Callable[[OSError], None]) -> None:
         self.as_json = as_json
-        self.is_lost = False
+        self.loss: OSError | None = None
         self._out = out
         self._lost = lost
         self._editor: LineEditor | None = None
@@ -47,6 +47,15 @@ class Console:
         """Write plain lines, escaping what could move a terminal's cursor."""
         self._write("".join(f"{clean(line)}\n" for line in lines))
 
+    def raw(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        try:
+            self._out.buffer.write(data)
+            self._out.flush()
+        except OSError as error:
+            self.loss = error
+            self._lost(error)
+
     def attach(self, editor: LineEditor | None) -> None:
         """Keep this editor's row below everything written from now on; None: no row any more."""
         with self._lock:
@@ -59,14 +68,14 @@ class Console:
 
     def _write(self, text: str) -> None:
         with self._lock:
-            if self.is_lost:
+            if self.loss is not None:
                 return
             try:
                 self._out.write(self._with_row(text))
                 self._out.flush()
-            except OSError:  # the reader of our pipe, or our terminal, is gone
-                self.is_lost = True
-                self._lost()
+            except OSError as error:  # the reader of our pipe, or our terminal, is gone, or a disk is full
+                self.loss = error
+                self._lost(error)
 
     def _with_row(self, text: str) -> str:
         if self._editor is None:

@@ -17,9 +17,10 @@ from zmesh.tools.agents import Offer, echo_offer, load_offer, offered
 from zmesh.tools.banner import INVITATION_S, banner
 from zmesh.tools.commands import Commands
 from zmesh.tools.console import Console, logging_to
+from zmesh.tools.enrolling import enrolling_report
 from zmesh.tools.keyboard import Lines, is_interactive, piped_lines, typed_lines
 from zmesh.tools.options import NODE_SETTINGS, NodeChoice, choose, local_addresses
-from zmesh.tools.outcome import ExitCode, run_program
+from zmesh.tools.outcome import ExitCode, output_lost, run_program
 from zmesh.tools.reports import Report, incident_report, message_report, registry_report
 from zmesh.tools.settings import Parser, add_flags
 from zmesh.tools.stopping import StopRequest, stop_on_signals
@@ -56,10 +57,12 @@ def _main(argv: Sequence[str] | None) -> int:
     config = choice.network_config()
     with stop_on_signals() as stop:
         offers = [load_offer(spec) for spec in choice.agent]
-        console = Console(sys.stdout, as_json=choice.json, lost=stop.set)
+        console = Console(sys.stdout, as_json=choice.json, lost=lambda _: stop.set())
         with logging_to(console, choice.log_level):
             zmesh.run(_run(config, offers, console, stop))
-    return ExitCode.FAILED if console.is_lost else ExitCode.OK
+    if console.loss is not None:
+        output_lost(console.loss)
+    return ExitCode.OK
 
 
 async def _run(config: NetworkConfig, offers: Sequence[Offer], console: Console, stop: StopRequest) -> None:
@@ -78,12 +81,18 @@ class _Node:
     async def run(self, offers: Sequence[Offer]) -> None:
         """Join, serve until asked to stop, leave."""
         try:
-            await self._stop.unless_set(self._network.join_network(local_addresses(self._network.config)))
+            await self._stop.unless_set(self._join())
             if not self._stop.is_set:
                 await self._serve(offers)
         finally:
             await self._network.leave_network()
         self._console.report(Report("left", ["left the mesh"]))
+
+    async def _join(self) -> None:
+        config = self._network.config
+        if report := await asyncio.to_thread(enrolling_report, config):
+            self._console.report(report)
+        await self._network.join_network(local_addresses(config))
 
     async def _serve(self, offers: Sequence[Offer]) -> None:
         echo = echo_offer(lambda message: self._console.report(message_report(message)))

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import msgspec
 
-from zmesh import NetworkConfig
+from zmesh import ConfigurationError, NetworkConfig
+from zmesh.address import check_host, parse_address, parse_peer_address
 from zmesh.security import Keystore
 from zmesh.tools.configfile import read_config_file
 from zmesh.tools.settings import Kind, Setting, resolve
@@ -23,12 +24,23 @@ __all__ = ["CLIENT_SETTINGS", "NODE_SETTINGS", "ClientChoice", "MeshChoice", "No
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
+
+def check_directory(path: str) -> None:
+    """Raise ``ConfigurationError`` for the empty path, which would mean wherever the program was started."""
+    if not path.strip():
+        raise ConfigurationError("the name of a directory must not be empty")
+
+
 _COMMON = (
     Setting(
         "mesh", "the mesh's name in the home directory (default: the only one there, else 'default')", metavar="NAME"
     ),
-    Setting("home", "directory of keys and certificates (default: ~/.zmesh)", metavar="DIRECTORY"),
-    Setting("bootstrap", "a node to dial; may be repeated", Kind.LIST, "tcp://HOST:PORT"),
+    Setting(
+        "home", "directory of keys and certificates (default: ~/.zmesh)", metavar="DIRECTORY", check=check_directory
+    ),
+    Setting(
+        "bootstrap", "a node to dial; may be repeated", Kind.LIST, metavar="tcp://HOST:PORT", check=parse_peer_address
+    ),
     Setting("mdns", "look for nodes on the local network, and be found there (default: yes)", Kind.SWITCH),
     Setting("json", "one JSON object a line on standard output", Kind.SWITCH),
     Setting("log_level", "how much to log on standard error (default: error)", choices=LOG_LEVELS),
@@ -36,9 +48,20 @@ _COMMON = (
 )
 
 _NODE_ONLY = (
-    Setting("name", "this node's name (default: the host's, with -2, -3 ... when taken)"),
-    Setting("listen", "the first of four ports (default: every interface, from 7650)", metavar="tcp://HOST:PORT"),
-    Setting("advertise", "a host name or address to tell others, if not one's own; may be repeated", Kind.LIST, "HOST"),
+    Setting("name", "this node's name (default: the host's, numbered when that runs already)"),
+    Setting(
+        "listen",
+        "the first of four ports (default: every interface, from 7650)",
+        metavar="tcp://HOST:PORT",
+        check=parse_address,
+    ),
+    Setting(
+        "advertise",
+        "a host name or address to tell others, if not one's own; may be repeated",
+        Kind.LIST,
+        metavar="HOST",
+        check=check_host,
+    ),
     Setting("join", "enrol in the mesh of this join string, which 'zmesh invite' prints", metavar="STRING"),
     Setting("agent", "offer this agent; may be repeated", Kind.LIST, "MODULE:OBJECT"),
 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from typing import NoReturn
 
-from zmesh import ConfigurationError, InvitationError, NetworkError, Refused, UnknownAgent
+from zmesh import InvitationError, NetworkError, Refused, UnknownAgent, UsageError
 
-__all__ = ["ExitCode", "exit_code_of", "run_program"]
+__all__ = ["ExitCode", "exit_code_of", "output_lost", "run_program"]
 
 
 class ExitCode(IntEnum):
@@ -29,7 +32,7 @@ _CODES: tuple[tuple[type[NetworkError], ExitCode], ...] = (
     (InvitationError, ExitCode.REFUSED),
     (Refused, ExitCode.REFUSED),
     (UnknownAgent, ExitCode.NOBODY),
-    (ConfigurationError, ExitCode.USAGE),
+    (UsageError, ExitCode.USAGE),
 )
 
 
@@ -44,6 +47,7 @@ def run_program(program: str, body: Callable[[], int]) -> int:
     An exception that is not a ``NetworkError`` is a bug, and passes: its traceback is what a report needs.
     """
     try:
+        _prepare_streams()
         return body()
     except NetworkError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -56,6 +60,27 @@ def run_program(program: str, body: Callable[[], int]) -> int:
         return ExitCode.FAILED
     except SystemExit as ended:  # argparse, after --help
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
+
+
+def output_lost(error: OSError) -> NoReturn:
+    """End the program because it cannot write any more: without a word where nobody reads, else with the reason."""
+    if error.errno in (errno.EPIPE, errno.EIO):  # EIO: the terminal is gone
+        raise BrokenPipeError from error
+    _discard_output()
+    raise NetworkError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _prepare_streams() -> None:
+    """Give a program that was started with closed standard streams empty ones, and an output that takes every text.
+
+    Else its first socket would get the number of a stream, and whatever is printed; and a character that the terminal's
+    encoding lacks would end the program.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # the lowest free number is given out first
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:

@@ -10,9 +10,13 @@ import enum
 from dataclasses import dataclass
 
 from zmesh import Capability, UsageError
+from zmesh.model import is_agent_id
 from zmesh.tools.settings import nearest
 
 __all__ = ["Command", "help_lines", "parse_command", "parse_destination"]
+
+
+MAX_ID_DIGITS = len(str(2**64))
 
 
 class Needs(enum.Enum):
@@ -58,8 +62,14 @@ def parse_command(line: str) -> Command | None:
 
 
 def parse_destination(word: str) -> int | Capability:
-    """An agent id when it is a number, else a capability."""
-    return int(word) if word.isascii() and word.isdigit() else Capability(word)
+    """An agent id when it is a number, else a capability. Raises ``UsageError``."""
+    if not word:
+        raise UsageError("an agent's id or a capability must not be empty")
+    if not (word.isascii() and word.isdigit()):
+        return Capability(word)
+    if len(word) > MAX_ID_DIGITS or not is_agent_id(int(word)):
+        raise UsageError(f"agent id {word[:MAX_ID_DIGITS]} is too large: ids go from 0 to 2**64 - 1")
+    return int(word)
 
 
 def help_lines() -> list[str]:
@@ -80,7 +90,8 @@ def _with_arguments(name: str, rest: str) -> Command:
         case Needs.WORDS if rest and not rest.startswith("#"):
             return Command(name, text=rest)
         case Needs.WORDS if rest.startswith("#") and " " in rest:
-            group, _, text = rest.partition(" ")
-            return Command(name, group.removeprefix("#"), text.strip())
+            group, _, text = rest.removeprefix("#").partition(" ")
+            if group:
+                return Command(name, group, text.strip())
     needs, text = _COMMANDS[name]
     raise UsageError(f"usage: {f'{name} {needs.value}'.strip()} ({text})")

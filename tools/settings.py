@@ -17,7 +17,18 @@ from typing import Any
 
 from zmesh import ConfigurationError, __version__
 
-__all__ = ["Kind", "Parser", "Setting", "Value", "add_flags", "check_choice", "nearest", "positive", "resolve"]
+__all__ = [
+    "Kind",
+    "Parser",
+    "Setting",
+    "Value",
+    "add_flags",
+    "checked",
+    "checked_list",
+    "nearest",
+    "positive",
+    "resolve",
+]
 
 Value = str | bool | float | tuple[str, ...]
 
@@ -43,6 +54,7 @@ class Setting:
     metavar: str = ""
     choices: tuple[str, ...] = ()
     in_file: bool = True
+    check: Callable[[str], object] | None = None  # raises ``ConfigurationError`` for a text, or item of a list
 
     @property
     def flag(self) -> str:
@@ -129,7 +141,7 @@ def _from_text(setting: Setting, text: str, source: str) -> Value:
     """A value written as text, in a flag or a variable. Raises ``ConfigurationError`` naming the source."""
     match setting.kind:
         case Kind.LIST:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
+            return checked_list(setting, [part.strip() for part in text.split(",") if part.strip()], source)
         case Kind.SWITCH:
             if text.lower() not in SWITCH_WORDS:
                 raise ConfigurationError(f"{source} is {text!r}, and must be 1 or 0")
@@ -140,14 +152,24 @@ def _from_text(setting: Setting, text: str, source: str) -> Value:
             except ValueError:
                 raise ConfigurationError(f"{source} is {text!r}, and must be {Kind.SECONDS.value}") from None
         case Kind.TEXT:
-            return check_choice(setting, text, source)
+            return checked(setting, text, source)
 
 
-def check_choice(setting: Setting, text: str, source: str) -> str:
-    """The text, if the setting allows it. Raises ``ConfigurationError``."""
+def checked(setting: Setting, text: str, source: str) -> str:
+    """The text, if the setting allows it. Raises ``ConfigurationError`` naming the source."""
     if setting.choices and text not in setting.choices:
         raise ConfigurationError(f"{source} is {text!r}, and must be one of {', '.join(setting.choices)}")
+    if setting.check is not None:
+        try:
+            setting.check(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{source}: {error}") from None
     return text
+
+
+def checked_list(setting: Setting, texts: Sequence[str], source: str) -> tuple[str, ...]:
+    """The texts, if the setting allows each of them. Raises ``ConfigurationError`` naming the source."""
+    return tuple(checked(setting, text, source) for text in texts)
 
 
 def _from_environment(settings: Sequence[Setting], environment: Mapping[str, str]) -> dict[str, Value]:
@@ -161,7 +183,7 @@ def _from_environment(settings: Sequence[Setting], environment: Mapping[str, str
 def _from_flag(setting: Setting, value: str | bool | list[str]) -> Value:
     if isinstance(value, str):
         return _from_text(setting, value, setting.flag)
-    return tuple(value) if isinstance(value, list) else value
+    return checked_list(setting, value, setting.flag) if isinstance(value, list) else value
 
 
 def positive(text: str) -> float:

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from zmesh.address import check_host, parse_address, parse_peer_address
 from zmesh.errors import ConfigurationError
 
-__all__ = ["DEFAULT_MESH", "DEFAULT_PORT", "NetworkConfig", "Timings"]
+__all__ = ["DEFAULT_MESH", "NetworkConfig", "Timings"]
 
-DEFAULT_PORT = 7650  # a node uses four consecutive ports from its base: introduction, control, data, publish
 DEFAULT_MESH = "default"
-PORTS_PER_NODE = 4
 KIB = 1024
 MIB = 1024 * KIB
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(/[A-Za-z0-9][A-Za-z0-9._-]{0,30})?")
+NAME_FORM = "1-63 of the letters A-Z and a-z, digits, '.', '_' and '-', and begin with a letter or digit"
 
 PresetName = Literal["local", "lan", "wan"]
 
@@ -56,7 +56,7 @@ class NetworkConfig:
     """What one node chooses. Raises ``ConfigurationError`` at once for a value that cannot work."""
 
     mesh: str | None = None  # the mesh's name in the home directory; None: the only one there, else "default"
-    node_id: str | None = None  # None: the host's name, with -2, -3 ... where that is taken by a live node
+    node_id: str | None = None  # None: the host's name; docs/zmesh-node.md says which when that runs already
     home: Path = field(default_factory=default_home)  # keys and certificates live here
     listen: str | None = None  # "tcp://HOST:PORT"; None: every interface, first free port block from 7650
     advertise: tuple[str, ...] = ()  # hosts to tell others; (): those of the interfaces listened on
@@ -76,7 +76,9 @@ class NetworkConfig:
         self._check_names()
         self._check_sizes()
         for address in self.bootstrap:
-            parse_address(address)
+            parse_peer_address(address)
+        for host in self.advertise:
+            check_host(host)
         if self.listen is not None:
             parse_address(self.listen)
 
@@ -103,9 +105,9 @@ class NetworkConfig:
 
     def _check_names(self) -> None:
         if self.mesh is not None and (not NAME_PATTERN.fullmatch(self.mesh) or "/" in self.mesh):
-            raise ConfigurationError(f"mesh name {self.mesh!r} must be 1-63 letters, digits, '.', '_' or '-'")
+            raise ConfigurationError(f"mesh name {self.mesh!r} must be {NAME_FORM}")
         if self.node_id is not None and not NAME_PATTERN.fullmatch(self.node_id):
-            raise ConfigurationError(f"node name {self.node_id!r} must be 1-63 letters, digits, '.', '_' or '-'")
+            raise ConfigurationError(f"node name {self.node_id!r} must be {NAME_FORM}")
         if self.preset not in PRESETS:
             raise ConfigurationError(f"preset {self.preset!r} must be one of {', '.join(PRESETS)}")
 
@@ -124,22 +126,3 @@ class NetworkConfig:
                 "timings must hold 2 * heartbeat_interval_s <= suspect_after_s < dead_after_s, "
                 f"not {timings.heartbeat_interval_s}, {timings.suspect_after_s}, {timings.dead_after_s}"
             )
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """``"tcp://HOST:PORT"`` (IPv6 hosts in brackets; ``*`` for every interface) as ``(host, port)``.
-
-    The scheme may be left out, and the port too (7650 then). Raises ``ConfigurationError``.
-    """
-    text = address.removeprefix("tcp://")
-    if "://" in text:
-        raise ConfigurationError(f"address {address!r}: only tcp:// is spoken, as in tcp://10.0.0.5:{DEFAULT_PORT}")
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/\s]+)(?::(\d{1,5}))?", text)
-    if match is None:
-        raise ConfigurationError(
-            f"address {address!r} is not tcp://HOST:PORT (an IPv6 host goes in brackets: tcp://[fd00::2]:{DEFAULT_PORT})"
-        )
-    port = int(match[2]) if match[2] else DEFAULT_PORT
-    if port > 65535 - PORTS_PER_NODE:
-        raise ConfigurationError(f"address {address!r}: the port must be at most {65535 - PORTS_PER_NODE}")
-    return match[1].strip("[]"), port

@@ -78,6 +78,8 @@ class Coordinator:
         self._registry.apply(event, notice.host, notice.fingerprint)
         if event.kind not in (MemberEventKind.SUSPECTED, MemberEventKind.DIED, MemberEventKind.LEFT):
             self._connect(record, notice)
+        if event.kind in (MemberEventKind.DIED, MemberEventKind.LEFT):
+            self._publishing.silence(record.node_id)
         if event.kind is MemberEventKind.DIED:
             self._end_requests(record.node_id)
             self._plan_farewell(record)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from zmesh.config import NetworkConfig
+from zmesh.errors import InvitationError, KeystoreError
 from zmesh.model import now_ms
 from zmesh.runtime.enrolment import enrol
 from zmesh.security import Claim, Invitation, Keystore, parse_join_string
 
-__all__ = ["Membership", "take_identity"]
+__all__ = ["ENROL_TIMEOUT_S", "Membership", "take_identity"]
 
 logger = logging.getLogger("zmesh.joining")
 
@@ -27,12 +29,15 @@ class Membership:
     addresses: tuple[str, ...]
 
 
-def take_identity(config: NetworkConfig) -> Membership:
-    """Become a member as ``config`` says. Raises ``InvitationError``, ``KeystoreError``, ``ConfigurationError``."""
+def take_identity(config: NetworkConfig, is_abandoned: Callable[[], bool] = lambda: False) -> Membership:
+    """Become a member as ``config`` says; an enrolment ends early once ``is_abandoned`` says so.
+
+    Raises ``InvitationError``, ``KeystoreError``, ``ConfigurationError``.
+    """
     invitation = parse_join_string(config.join) if config.join is not None else None
     if invitation is not None:
         keystore = Keystore(config.home, config.mesh or invitation.mesh)
-        _enrol(keystore, invitation, config)
+        _enrol(keystore, invitation, config, is_abandoned)
     else:
         keystore = Keystore(config.home, config.mesh_name)
         if not config.client and keystore.ensure(now_ms()):
@@ -41,9 +46,31 @@ def take_identity(config: NetworkConfig) -> Membership:
     return Membership(keystore, claim, invitation.addresses if invitation is not None else ())
 
 
-def _enrol(keystore: Keystore, invitation: Invitation, config: NetworkConfig) -> None:
+def _enrol(keystore: Keystore, invitation: Invitation, config: NetworkConfig, is_abandoned: Callable[[], bool]) -> None:
     if keystore.is_member_by(invitation, now_ms()):
-        logger.info("this machine is a member of the mesh %r already: the join string was not needed", invitation.mesh)
+        if keystore.may_enrol_again(now_ms()):
+            _renew(keystore, invitation, config, is_abandoned)
+        else:
+            logger.info("this machine is a member of the mesh %r already: it needs no join string", invitation.mesh)
         return
+    _ask(keystore, invitation, config, is_abandoned)
+
+
+def _renew(keystore: Keystore, invitation: Invitation, config: NetworkConfig, is_abandoned: Callable[[], bool]) -> None:
+    """A member whose certificate still is good: it starts in any case, as the string may be the one of long ago."""
+    try:
+        _ask(keystore, invitation, config, is_abandoned)
+    except InvitationError as error:
+        logger.warning("the certificate of this machine was not renewed: %s", error)
+
+
+def _ask(keystore: Keystore, invitation: Invitation, config: NetworkConfig, is_abandoned: Callable[[], bool]) -> None:
     name, keys = keystore.to_enrol(config.node_id)
-    keystore.save_enrolled(enrol(invitation, name, keys, ENROL_TIMEOUT_S))
+    logger.info("asking %s to enrol this machine in the mesh %r", ", ".join(invitation.addresses), invitation.mesh)
+    enrolled = enrol(invitation, name, keys, ENROL_TIMEOUT_S, is_abandoned)
+    keystore.save_enrolled(enrolled)
+    if config.node_id is not None and config.node_id != enrolled.name:
+        raise KeystoreError(
+            f"another machine of the mesh is called {config.node_id!r}, so this one has been let in as "
+            f"{enrolled.name!r}: start it again with --name {enrolled.name}, or without --name"
+        )

@@ -252,9 +252,9 @@ class Messenger:
         try:
             async with asyncio.timeout(GROUP_JOIN_TIMEOUT_S):
                 for feed in feeds:
-                    await feed.live.wait()
+                    await feed.settled.wait()
         except TimeoutError:
-            late = ", ".join(feed.node_id for feed in feeds if not feed.live.is_set())
+            late = ", ".join(feed.node_id for feed in feeds if not feed.settled.is_set())
             logger.warning(
                 "group %r: %s did not confirm within %g s; it is still being asked", group, late, GROUP_JOIN_TIMEOUT_S
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
@@ -11,12 +13,12 @@ from typing import Final, Self
 
 import msgspec
 
+from zmesh.address import parse_peer_address
 from zmesh.agent import Agent
 from zmesh.config import NetworkConfig
-from zmesh.errors import NotJoined, UsageError
+from zmesh.errors import NetworkError, NotJoined, UsageError
 from zmesh.events import EventStream
 from zmesh.joining import Membership, take_identity
-from zmesh.loop import finished
 from zmesh.messenger import SYSTEM_AGENT
 from zmesh.model import AgentMessage, now_ms
 from zmesh.node import NetworkInfo, Node
@@ -65,6 +67,8 @@ class AgentNetwork:
         long as the node lives. Where joining fails or is cancelled, nothing of the node is left. Raises
         ``ConfigurationError`` (``AddressInUse``, ``KeystoreError``), ``InvitationError``, ``UsageError``.
         """
+        for address in addresses:
+            parse_peer_address(address)
         async with self._joining:
             if self._node is not None:
                 raise UsageError("this network has joined already")
@@ -93,13 +97,15 @@ class AgentNetwork:
         return node
 
     async def _take_identity(self) -> Membership:
-        """In a thread, which nothing can stop: whoever is cancelled waits for it, and gives back what it has got."""
-        taking = asyncio.ensure_future(asyncio.to_thread(take_identity, self.config))
+        """Off the loop, as it waits for disks and distant machines; when cancelled, nothing of it goes on."""
+        abandoned = threading.Event()
+        taking = asyncio.ensure_future(asyncio.to_thread(take_identity, self.config, abandoned.is_set))
         try:
-            return await finished(taking)
+            return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            if taking.done() and not taking.cancelled() and taking.exception() is None:
-                taking.result().claim.release()
+            abandoned.set()
+            with contextlib.suppress(NetworkError):
+                (await taking).claim.release()
             raise
 
     async def leave_network(self) -> None:

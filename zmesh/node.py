@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 import zmq
 
-from zmesh.config import NetworkConfig, parse_address
+from zmesh.address import parse_address, parse_peer_address
+from zmesh.config import NetworkConfig
 from zmesh.coordinator import Coordinator
 from zmesh.core.membership.messages import AgentRecord, NodeRecord
 from zmesh.discovery.interfaces import advertised_hosts, is_loopback, machine_id
@@ -24,10 +25,11 @@ from zmesh.loop import finished
 from zmesh.messenger import Messenger
 from zmesh.model import now_ms
 from zmesh.registry import Registry
+from zmesh.renewal import Renewal
 from zmesh.runtime.control import ControlPlane, IncidentNotice
 from zmesh.runtime.control_notices import IncidentLog
 from zmesh.runtime.data_plane import DataPlane
-from zmesh.runtime.ports import bind_port_block
+from zmesh.runtime.ports import BoundSockets, bind_port_block
 from zmesh.runtime.publishing import Publishing
 from zmesh.runtime.sockets import endpoint_of
 from zmesh.security import Identity, Verifier
@@ -80,14 +82,7 @@ class Node:
         self._listen_host, port = parse_address(config.listen) if config.listen is not None else ("*", None)
         try:
             self._control = self._make_control_plane()
-            self._bound = bind_port_block(
-                self._context,
-                self._identity,
-                self._listen_host,
-                port,
-                data_options=DATA_OPTIONS,
-                publish_options=PUBLISH_OPTIONS,
-            )
+            self._bound = self._bind(port)
         except BaseException:
             self._context.destroy(0)
             raise
@@ -107,6 +102,7 @@ class Node:
             self._loop, self.plane, self.publishing, self.registry, self.messenger, config.effective_timings, report
         )
         self._finding: Finding | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def _identity(self) -> Identity:
@@ -122,6 +118,16 @@ class Node:
             authority=keystore.authority() if keystore.has_authority() else None,
             notify=lambda notice: self._coordinator.notify(notice),
             seed=int.from_bytes(os.urandom(8)),
+        )
+
+    def _bind(self, port: int | None) -> BoundSockets:
+        return bind_port_block(
+            self._context,
+            self._identity,
+            self._listen_host,
+            port,
+            data_options=DATA_OPTIONS,
+            publish_options=PUBLISH_OPTIONS,
         )
 
     def _make_record(self) -> NodeRecord:
@@ -143,10 +149,6 @@ class Node:
 
     def _make_data_plane(self) -> DataPlane:
         incidents = IncidentLog(self._report)  # told of once for each kind and source, like those of the control plane
-
-        def refused(kind: str, reason: str, source: str) -> None:
-            incidents.report(kind, source, reason)
-
         return DataPlane(
             loop=self._loop,
             context=self._context,
@@ -157,7 +159,7 @@ class Node:
             window_bytes=self.config.window_bytes,
             max_message_bytes=self.config.max_message_bytes,
             idle_link_s=self.config.idle_link_s,
-            incident=refused,
+            incident=lambda kind, reason, source: incidents.report(kind, source, reason),
             peer_disconnected=self._control.disconnected,
         )
 
@@ -186,12 +188,22 @@ class Node:
         await self._finding.start()
         self._dial_neighbours()
         self.membership.claim.announce(self.info().addresses)
+        self._renewing = asyncio.create_task(self._make_renewal().run(), name="zmesh renewal")
+
+    def _make_renewal(self) -> Renewal:
+        return Renewal(
+            self.membership.keystore,
+            self.membership.claim,
+            client=self.config.client,
+            renewed=self._certificate_renewed,
+            report=self._report,
+        )
 
     def _dial_neighbours(self) -> None:
         """Other nodes of this key directory are on this machine: they need no discovery."""
         neighbours = [node for node in self.membership.keystore.running() if node.node_id != self.record.node_id]
         for neighbour in neighbours:
-            self._control.dial([parse_address(address) for address in neighbour.addresses], persistent=False)
+            self._control.dial([parse_peer_address(address) for address in neighbour.addresses], persistent=False)
 
     async def wait_until_found(self, addresses: Sequence[str]) -> None:
         """Wait, not for long, until somebody answers where the caller said that somebody is."""
@@ -209,6 +221,9 @@ class Node:
     async def stop(self) -> None:
         """Deliver what is on its way, say goodbye, close everything: that also where the delivering is cancelled."""
         try:
+            if self._renewing is not None:
+                self._renewing.cancel()
+                await asyncio.gather(self._renewing, return_exceptions=True)
             left = await self.messenger.drain(DRAIN_TIMEOUT_S)
             if left:
                 logger.warning("left the mesh with %d messages that were not acknowledged", left)
@@ -228,8 +243,7 @@ class Node:
         await asyncio.to_thread(self._context.term)
         self.membership.claim.release()
 
-    # -- what it says of itself
-    # ------------------------------------------------------------------------------------------
+    # -- what it says of itself --------------------------------------------------------------------------------------
 
     def info(self) -> NetworkInfo:
         """See ``AgentNetwork.info``."""
@@ -256,6 +270,11 @@ class Node:
         self._control.update_record(hosts=hosts)
         self._change_record(hosts=hosts)
         self.membership.claim.announce(self.info().addresses)
+
+    def _certificate_renewed(self) -> None:
+        certificate = self._identity.certificate
+        self._control.update_record(certificate=certificate)
+        self._change_record(certificate=certificate)
 
     def _change_record(self, **changes: object) -> None:
         self.record = replace(self.record, version=self.record.version + 1, **changes)  # type: ignore[arg-type]  # dataclasses.replace has no typed form for this

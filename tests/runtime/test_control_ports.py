@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from tests.runtime.control_mesh import Mesh, Node
-from zmesh.config import DEFAULT_PORT
+from zmesh.address import DEFAULT_PORT
 from zmesh.errors import AddressInUse, ConfigurationError
 from zmesh.runtime.ports import bind_port_block
 from zmesh.security import Identity

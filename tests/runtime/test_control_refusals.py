@@ -19,7 +19,9 @@ from zmesh.core.membership.messages import Contacts, Heartbeat, RecordAnswer, Re
 from zmesh.model import now_ms
 from zmesh.runtime import control_listeners
 from zmesh.runtime.control_links import client_socket
+from zmesh.runtime.control_listeners import addresses_beside
 from zmesh.security import Identity, NodeKeys
+from zmesh.security.keys import signing_public_of
 from zmesh.wire.control import decode_introduction, encode_control, encode_introduction
 
 YEAR_MS = 365 * 86_400_000
@@ -147,8 +149,12 @@ def test_only_those_who_hang_up_where_no_node_is_are_told_of(
     monkeypatch.setattr(control_listeners, "QUIET_S", 0.1)
     a, _ = pair
     hang_up_in_mid_handshake(a.port, "127.0.0.1")  # where b is
-    hang_up_in_mid_handshake(a.port, "127.0.0.9")
-    wait_for(lambda: a.incidents("abandoned_handshake"), "the stranger is told of")
+
+    def is_told_of() -> bool:
+        hang_up_in_mid_handshake(a.port, "127.0.0.9")  # again: one that is gone before it is looked at has no address
+        return bool(a.incidents("abandoned_handshake"))
+
+    wait_for(is_told_of, "the stranger is told of", pause_s=0.1)
     assert [incident.source for incident in a.incidents()] == ["127.0.0.9"]
 
 
@@ -204,6 +210,22 @@ def test_bad_certificates_are_refused(pair: tuple[Node, Node], mesh: Mesh, tmp_p
     assert len(a.incidents()) == 1  # all from one address
 
 
+def test_who_was_let_in_is_known_by_the_address_that_the_listener_sees(mesh: Mesh) -> None:
+    """Else each further connection that its node tries and drops is reported as an attack."""
+    with Node(mesh.identity("a"), host="*") as a:  # for both families: libzmq writes ::ffff:127.0.0.1 there
+        identity = mesh.identity("x")
+        answer_to(hello_of(identity, a), identity, a)
+        assert a.plane._zap.has_admitted("127.0.0.1")
+        assert not a.plane._zap.has_admitted("127.0.0.2")
+
+
+def test_all_addresses_of_this_machine_vouch_for_each_other() -> None:
+    assert "::1" in addresses_beside("127.0.0.1")
+    assert "127.0.0.1" in addresses_beside("::1")
+    assert "127.0.0.1" in addresses_beside("")
+    assert addresses_beside("192.0.2.77") == ("192.0.2.77",)
+
+
 def test_malformed_introductions_are_dropped(pair: tuple[Node, Node], mesh: Mesh) -> None:
     a, _ = pair
     identity = mesh.identity("x")
@@ -240,6 +262,32 @@ def test_a_certificate_that_runs_out_ends_the_membership(mesh: Mesh) -> None:
         with client(identity, a.identity.curve_public, a.port + 1):
             wait_for(lambda: a.plane.statistics().keys_refused > refused, "its connections are refused")
         wait_for(lambda: a.incidents("seed_unanswered") == [], "nothing else is reported")
+
+
+def test_a_renewed_certificate_counts_from_when_its_node_shows_it(mesh: Mesh) -> None:
+    """What keeps a node in the mesh when the one before runs out, which the test above shows to end the membership."""
+    soon = now_ms() - YEAR_MS + 3_600_000
+    identity = mesh.identity("b", issued_ms=soon)
+    with Node(mesh.identity("a")) as a, Node(identity) as b:
+        b.dial(a)
+        wait_until_all_see_all(a, b)
+        renewed = mesh.authority.issue("b", identity.curve_public, signing_public_of(identity.signing_seed), now_ms())
+        b.plane.update_record(certificate=renewed)
+        wait_for(lambda: a.last("b").event.record.certificate == renewed, "a has b's new record")
+        admitted = a.plane._allowed.by_name("b")
+        assert admitted is not None
+        assert (admitted.certificate, admitted.not_after_ms > soon + YEAR_MS) == (renewed, True)
+        stranger = mesh.identity("x")
+        answer = answer_to(hello_of(stranger, b), stranger, b)
+        assert isinstance(answer, Welcome)
+        assert answer.certificate == renewed
+        with Node(mesh.identity("c")) as c:
+            b.dial(c)
+            wait_until_all_see_all(b, c)
+            known = c.plane._allowed.by_name("b")
+            assert known is not None
+            assert known.certificate == renewed
+        assert a.incidents() + b.incidents() == []
 
 
 # -- members that break the rules ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,13 +72,36 @@ def test_a_member_without_the_authority_cannot_enrol_and_the_founder_beside_it_d
 
 
 def test_nobody_there_is_said_with_the_addresses(mesh: Mesh) -> None:
-    with pytest.raises(InvitationError, match=r"tcp://127\.0\.0\.1:1: nobody answers.*firewalls"):
-        enrol(invitation_to(mesh, "tcp://127.0.0.1:1"), "laptop", NodeKeys.generate(), 0.3)
+    addresses = ("tcp://127.0.0.1:1", "tcp://no.such.host.invalid:7650")
+    told = r"tcp://127\.0\.0\.1:1: connection refused; tcp://no\.such\.host\.invalid:7650: cannot look up .*firewalls"
+    with pytest.raises(InvitationError, match=told) as caught:
+        enrol(invitation_to(mesh, *addresses), "laptop", NodeKeys.generate(), 0.3)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_who_takes_connections_and_says_nothing_is_told_from_nobody(mesh: Mesh) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as mute,
+        pytest.raises(InvitationError, match="something answers there, but no node of this mesh"),
+    ):
+        enrol(invitation_to(mesh, f"tcp://127.0.0.1:{mute.getsockname()[1]}"), "laptop", NodeKeys.generate(), 0.3)
+
+
+def test_an_abandoned_enrolment_ends_soon(mesh: Mesh) -> None:
+    asked: list[float] = []
+
+    def is_abandoned() -> bool:
+        asked.append(time.monotonic())
+        return len(asked) == 3
+
+    with pytest.raises(InvitationError, match="given up"):
+        enrol(invitation_to(mesh, "tcp://127.0.0.1:1"), "laptop", NodeKeys.generate(), 600.0, is_abandoned)
+    assert len(asked) == 3
 
 
 def test_another_mesh_does_not_answer(mesh: Mesh, tmp_path: Path) -> None:
     other = Mesh(tmp_path / "other", "other")
     with Node(other.identity("x"), authority=other.authority) as stranger:
-        with pytest.raises(InvitationError, match="nobody answers"):
+        with pytest.raises(InvitationError, match="no node of this mesh"):
             enrol(invitation_to(mesh, f"tcp://127.0.0.1:{stranger.port}"), "laptop", NodeKeys.generate(), 0.5)
         assert stranger.plane.statistics().enrolments == 0

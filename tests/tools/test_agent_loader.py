@@ -90,7 +90,11 @@ def test_a_class_needs_no_more_than_a_handler(load: Load) -> None:
         ("class Worker:\n    def __init__(self, key): ...", "Worker", "calling it without arguments raised TypeError"),
         (FULL.replace("= 7", "= 'seven'"), "Worker", "agent_id must be a whole number"),
         (FULL.replace("= 7", "= -1"), "Worker", "agent_id must be a whole number"),
-        (FULL.replace('["sum", "count"]', "'sum'"), "Worker", "capabilities must be a list of strings"),
+        (FULL.replace('["sum", "count"]', "'sum'"), "Worker", "capabilities must be a list of non-empty strings"),
+        (FULL.replace('["sum", "count"]', "5"), "Worker", "capabilities must be a list of non-empty strings"),
+        (FULL.replace('"sum"', '""'), "Worker", "capabilities must be a list of non-empty strings"),
+        ("def worker(a, b): ...", "worker", "it must take one argument, the message, and its signature is (a, b)"),
+        (FULL.replace("self, message", "self"), "Worker", "it must take one argument, the message"),
         (FULL.replace('{"model": "x"}', "{'size': 5}"), "Worker", "metadata must map strings to strings"),
     ],
 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tools.programs import Program, command, free_port, run, start_node
+from tests.tools.programs import ROOT, Program, command, environment, free_port, run, start_node
 
 
 @pytest.fixture
@@ -31,6 +34,9 @@ def test_init_makes_a_mesh_once(tmp_path: Path) -> None:
     assert b"founded the mesh 'lab'" in first.stdout
     assert (second.returncode, second.stdout) == (2, b"")
     assert second.stderr.startswith(b"zmesh: the mesh 'lab' exists already")
+    assert second.stderr.count(b"\n") == 1
+    (mesh_id,) = re.findall(rb"\(id ([0-9a-f]{32})\)", first.stdout)
+    assert b"(id " + mesh_id + b", founded on this machine)" in second.stderr
     with start_node(tmp_path, "--mesh", "lab") as started:
         assert started.event("banner")["mesh"] == "lab"
 
@@ -38,7 +44,47 @@ def test_init_makes_a_mesh_once(tmp_path: Path) -> None:
 def test_init_as_json(tmp_path: Path) -> None:
     (founded,) = objects(run("zmesh", "init", "--json", home=tmp_path).stdout)
     assert (founded["event"], founded["mesh"]) == ("founded", "default")
+    assert re.fullmatch("[0-9a-f]{32}", founded["mesh_id"])
     assert Path(founded["directory"]).is_dir()
+
+
+def test_init_on_a_machine_that_joined_says_that_it_did(node: Program, tmp_path: Path) -> None:
+    joined = tmp_path / "joined"
+    joined.mkdir()
+    with start_node(joined, "--join", node.event("banner")["join"]) as other:
+        other.event("banner")
+    ended = run("zmesh", "init", home=joined)
+    assert ended.returncode == 2
+    assert b"founded on another machine" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("listen --count 0", b"'0' is not a whole number above 0"),
+        ("listen --count -3", b"'-3' is not a whole number above 0"),
+        ("listen --count 1.5", b"'1.5' is not a whole number above 0"),
+        ("listen --count 99999999999999999999999", b"is not a whole number above 0"),
+        ("listen --id 18446744073709551616", b"ids go from 0 to 2**64 - 1"),
+        ("listen --id echo", b"'echo' is not a whole number from 0 to 2**64 - 1"),
+        ("send 18446744073709551616 hi", b"ids go from 0 to 2**64 - 1"),
+        ("send  hi", b"must not be empty"),
+        ("invite --valid 0", b"'0' is not a positive number of seconds"),
+        ("invite --valid nan", b"'nan' is not a positive number of seconds"),
+        ("invite --valid 9999999 --address tcp://desk:7650", b"30 days at most"),
+        ("invite --valid 0.0001 --address tcp://desk:7650", b"valid for some time"),
+        ("invite --address foo", b"write tcp://foo:7650"),
+        ("invite --address tcp://*:7650", b"but not dialled"),
+        ("members --timeout -1", b"must be a positive number of seconds"),
+        ("members --bootstrap tcp://desk:70000", b"the port must be at most 65532"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_tried(arguments: str, told: bytes, tmp_path: Path) -> None:
+    run("zmesh", "init", home=tmp_path)
+    ended = run("zmesh", *arguments.split(" "), home=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert told in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
 
 
 def test_invite_makes_a_join_string_that_works(node: Program, tmp_path: Path) -> None:
@@ -124,10 +170,66 @@ def test_nobody_there_is_code_4(tmp_path: Path) -> None:
     assert ended.stderr.count(b"\n") == 1
 
 
+def test_a_client_whose_clock_is_wrong_is_told_so(node: Program, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nreal = time.time_ns\ntime.time_ns = lambda: real() + 2 * 86_400 * 10**9\n", encoding="utf-8"
+    )
+    search = f"{tmp_path}{os.pathsep}{ROOT}"
+    ended = subprocess.run(
+        command("zmesh", "members", "--timeout", "3"),
+        env=environment(tmp_path, {"PYTHONPATH": search}),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (3, b"")
+    assert b"set the clock of whichever machine is wrong" in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+
+
 def test_an_unreachable_bootstrap_address_is_nobody_too(tmp_path: Path) -> None:
     run("zmesh", "init", home=tmp_path)
     address = f"tcp://127.0.0.1:{free_port()}"
     assert run("zmesh", "agents", "--bootstrap", address, "--timeout", "0.5", home=tmp_path).returncode == 4
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [
+        ("<&-", "request echo -", 0),  # an empty payload
+        (">&-", "members", 0),
+        ("2>&-", "members --mesh none", 2),
+        ("<&- >&- 2>&-", "request echo hi", 0),
+        (">/dev/full", "members", 1),
+        (">/dev/full", "request echo hi", 1),
+    ],
+)
+def test_streams_that_are_closed_or_full_crash_nothing(
+    node: Program, tmp_path: Path, closed: str, arguments: str, code: int
+) -> None:
+    line = f"exec {' '.join(command('zmesh', *arguments.split()))} {closed}"
+    ended = subprocess.run(
+        ["bash", "-c", line], env=environment(tmp_path), capture_output=True, check=False, timeout=60
+    )
+    told = b"zmesh: cannot write to standard output: No space left on device\n" if "full" in closed else b""
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, b"", told)
+
+
+def test_a_character_that_the_output_cannot_take_is_escaped(node: Program, tmp_path: Path) -> None:
+    with Program(
+        command("zmesh", "listen", "--id", "5", "--count", "1"), home=tmp_path, more={"PYTHONIOENCODING": "ascii"}
+    ) as listener:
+        listener.line("listening as agent 5")
+        node.expect(lambda e: e["event"] == "agent_added" and e["agent"]["agent_id"] == 5)
+        node.type("send 5 gr\xfcn")
+        assert listener.line("gr\\xfcn")
+        assert listener.wait() == (0, "")
+
+
+def test_an_interrupt_while_the_payload_is_typed_ends_it(tmp_path: Path) -> None:
+    run("zmesh", "init", home=tmp_path)
+    with Program(command("zmesh", "request", "echo", "-"), home=tmp_path) as typing:
+        assert typing.interrupt_until_it_ends() in (130, -signal.SIGINT)  # before Python is up it is the signal itself
 
 
 @pytest.mark.parametrize("to", ["4", "fly"])

@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.tools.programs import PATIENCE_S, Program, command, environment, free_port, run, start_node
+from zmesh.joining import ENROL_TIMEOUT_S
 
 
 @pytest.fixture
@@ -115,8 +117,10 @@ def test_a_join_string_is_good_once(alpha: Program, beta: Program, tmp_path: Pat
     home = tmp_path / "gamma"
     home.mkdir()
     used = run("zmesh-node", "--name", "gamma", "--join", alpha.event("banner")["join"], home=home)
-    assert (used.returncode, used.stdout) == (3, b"")
+    assert used.returncode == 3
+    assert used.stdout.startswith(b"asking to be let into the mesh 'default'")
     assert used.stderr.count(b"\n") == 1
+    assert b"used already by another machine: make a new one with `zmesh invite`" in used.stderr
     again = alpha.type("invite")["join"]
     with start_node(home, "--name", "gamma", "--join", again) as gamma:
         assert gamma.event("banner")["node_id"] == "gamma"
@@ -178,6 +182,14 @@ class Hog(Worker):
         while True:
             time.sleep(1000)
 
+class Plain:
+    agent_id = 12
+    def handle(self, message): ...
+    def start(self, agent):
+        print('{"event": "started", "agent": %d}' % agent.agent_id, flush=True)
+    def stop(self):
+        print('{"event": "stopped"}', flush=True)
+
 class Broken(Worker):
     async def start(self, agent):
         raise RuntimeError("no database")
@@ -204,6 +216,26 @@ def test_a_users_agent_is_started_answers_and_is_stopped(alpha: Program, tmp_pat
         assert [e["event"] for e in beta.events[-2:]] == ["stopped", "left"]
 
 
+def test_start_and_stop_may_be_plain_functions(tmp_path: Path) -> None:
+    write_agents(tmp_path)
+    with start_node(tmp_path, "--agent", "users_agents:Plain") as node:
+        node.event("started", agent=12)
+        node.event("banner")
+        node.type("quit")
+        assert node.wait() == (0, "")
+        assert node.event("stopped")
+
+
+def test_two_agents_of_one_id_are_one_sentence(tmp_path: Path) -> None:
+    write_agents(tmp_path)
+    listen = f"tcp://127.0.0.1:{free_port()}"
+    twice = ("--agent", "users_agents:Plain", "--agent", "users_agents:Plain")
+    ended = run("zmesh-node", *twice, "--listen", listen, home=tmp_path)
+    assert ended.returncode == 2
+    told = b"zmesh-node: --agent users_agents:Plain: agent 12 is registered on this node already\n"
+    assert ended.stderr == told
+
+
 def test_an_agent_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
     write_agents(tmp_path)
     listen = f"tcp://127.0.0.1:{free_port()}"
@@ -222,18 +254,46 @@ def test_a_second_interrupt_does_not_wait_for_an_agent_that_will_not_stop(tmp_pa
         assert node.wait()[0] == 130
 
 
-def test_a_second_interrupt_ends_a_node_that_waits_to_be_enrolled(tmp_path: Path) -> None:
+def test_a_name_that_another_machine_has_is_one_sentence_and_the_machine_is_in(alpha: Program, tmp_path: Path) -> None:
+    home = tmp_path / "gamma"
+    home.mkdir()
+    join = alpha.event("banner")["join"]
+    ended = run("zmesh-node", "--name", "alpha", "--join", join, "--listen", f"127.0.0.1:{free_port()}", home=home)
+    assert ended.returncode == 2
+    assert b"let in as 'alpha-2': start it again with --name alpha-2, or without --name" in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+    with start_node(home) as gamma:
+        assert gamma.event("banner")["node_id"] == "alpha-2"
+
+
+def join_string_of_nobody(tmp_path: Path) -> tuple[str, str]:
+    """A join string that names one address at which nobody listens, and that address."""
     authority = tmp_path / "authority"
     authority.mkdir()
     run("zmesh", "init", home=authority)
     nobody = f"tcp://127.0.0.1:{free_port()}"
-    join = run("zmesh", "invite", "--address", nobody, home=authority).stdout.decode().strip()
-    (tmp_path / "marker.py").write_text(
-        'print(\'{"event": "imported"}\', flush=True)\ndef agent(message): ...\n', encoding="utf-8"
-    )
-    with start_node(tmp_path, "--join", join, "--agent", "marker:agent") as node:
-        node.event("imported")
-        assert node.interrupt_until_it_ends() == 130
+    return run("zmesh", "invite", "--address", nobody, home=authority).stdout.decode().strip(), nobody
+
+
+def test_who_asks_to_be_let_in_says_where_at_once_and_ends_at_an_interrupt(tmp_path: Path) -> None:
+    join, nobody = join_string_of_nobody(tmp_path)
+    with start_node(tmp_path, "--join", join) as node:
+        assert node.event("enrolling", mesh="default")["addresses"] == [nobody]
+        started = time.monotonic()
+        node.signal(signal.SIGINT)
+        assert node.wait() == (0, "")
+        assert time.monotonic() - started < ENROL_TIMEOUT_S / 2
+        assert [event["event"] for event in node.events] == ["enrolling", "left"]
+    assert not (tmp_path / "default").exists()
+
+
+def test_who_was_let_in_says_nothing_of_asking_again(alpha: Program, beta: Program, tmp_path: Path) -> None:
+    assert beta.event("enrolling")["addresses"] == alpha.event("banner")["addresses"]
+    beta.type("quit")
+    beta.wait()
+    with start_node(tmp_path / "beta", "--join", alpha.event("banner")["join"]) as again:
+        again.event("banner")
+        assert "enrolling" not in [event["event"] for event in again.events]
 
 
 def test_a_second_interrupt_ends_a_node_whose_loop_is_hogged(tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ def test_a_line_is_a_command(line: str, command: Command) -> None:
     assert parse_command(line) == command
 
 
+def test_a_group_without_a_name_is_not_everybody() -> None:
+    with pytest.raises(UsageError, match="usage: say TEXT"):
+        parse_command("say # hello")
+
+
 @pytest.mark.parametrize("line", ["", "   ", "\t"])
 def test_an_empty_line_is_none(line: str) -> None:
     assert parse_command(line) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -24,8 +25,8 @@ from zmesh.tools.reports import Report
 REPORT = Report("happened", ["something \x1b[2Jhappened", "indeed"], {"what": "x"})
 
 
-def never_lost() -> None:
-    raise AssertionError("the output is there")
+def never_lost(error: OSError) -> None:
+    raise AssertionError("the output is there") from error
 
 
 def test_a_report_is_lines_for_a_person() -> None:
@@ -78,13 +79,13 @@ def test_lines_from_other_threads_are_not_torn() -> None:
 def test_output_that_nobody_reads_is_noticed_once() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    losses: list[str] = []
+    losses: list[OSError] = []
     with io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True) as out:
-        console = Console(out, as_json=False, lost=lambda: losses.append("lost"))
+        console = Console(out, as_json=False, lost=losses.append)
         console.lines(["x"])
         console.lines(["y"])
-    assert losses == ["lost"]
-    assert console.is_lost
+    assert [error.errno for error in losses] == [errno.EPIPE]
+    assert console.loss is losses[0]
 
 
 async def _take(lines: asyncio.Queue[str], count: int) -> list[str]:

@@ -35,7 +35,7 @@ from zmesh.tools.outcome import ExitCode, exit_code_of, run_program
         (UnknownAgent, 4),
         (RequestTimeout, 1),
         (PeerLost, 1),
-        (UsageError, 1),
+        (UsageError, 2),
         (InternalError, 1),
     ],
 )

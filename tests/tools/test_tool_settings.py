@@ -76,8 +76,8 @@ def test_a_flag_switches_back_on_what_a_variable_switched_off() -> None:
 
 
 def test_a_list_is_repeated_as_a_flag_and_separated_by_commas_in_a_variable() -> None:
-    assert node_choice(["--bootstrap", "a", "--bootstrap", "b"]).bootstrap == ("a", "b")
-    assert node_choice([], {"ZMESH_BOOTSTRAP": "a, b,"}).bootstrap == ("a", "b")
+    assert node_choice(["--bootstrap", "a:1", "--bootstrap", "b:2"]).bootstrap == ("a:1", "b:2")
+    assert node_choice([], {"ZMESH_BOOTSTRAP": "a:1, b:2,"}).bootstrap == ("a:1", "b:2")
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
@@ -126,6 +126,11 @@ def test_a_join_string_is_not_in_the_repr() -> None:
         ([], {"ZMESH_LOG_LEVEL": "loud"}, "ZMESH_LOG_LEVEL is 'loud', and must be one of debug, info, warning, error"),
         ([], {"ZMESH_MDNS": "maybe"}, "ZMESH_MDNS is 'maybe', and must be 1 or 0"),
         (["--name"], {}, "argument --name: expected one argument"),
+        (["--bootstrap", "foo"], {}, "--bootstrap: address 'foo' is not tcp://HOST:PORT: write tcp://foo:7650"),
+        ([], {"ZMESH_BOOTSTRAP": "a:1,tcp://*:1"}, "ZMESH_BOOTSTRAP: address 'tcp://*:1' can be listened on"),
+        (["--listen", "tcp://*:70000"], {}, "--listen: address 'tcp://*:70000': the port must be at most 65532"),
+        (["--advertise", "tcp://10.0.0.5:7650"], {}, "--advertise: host 'tcp://10.0.0.5:7650': "),
+        (["--home", ""], {}, "--home: the name of a directory must not be empty"),
         (["--config", "/nowhere.toml"], {}, "cannot read the configuration file /nowhere.toml: No such file"),
     ],
 )

@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
-from zmesh.config import parse_address
+from zmesh.address import parse_peer_address
 from zmesh.discovery.found import Found
 from zmesh.discovery.interfaces import is_numeric
 
@@ -32,7 +32,7 @@ class BootstrapDiscovery:
     def __init__(
         self, addresses: Sequence[str], *, found: Callable[[Found], None], failed: Callable[[str], None]
     ) -> None:
-        self._addresses = {address: parse_address(address) for address in addresses}
+        self._addresses = {address: parse_peer_address(address) for address in addresses}
         self._found = found
         self._failed = failed
         self._tasks: list[asyncio.Task[None]] = []

@@ -79,13 +79,14 @@ class ControlPlane:
         *,
         agents: tuple[AgentRecord, ...] | None = None,
         hosts: tuple[str, ...] | None = None,
+        certificate: bytes | None = None,
         maintenance: bool | None = None,
     ) -> None:
         """Change what this node says of itself, and tell the mesh. Safe from any thread.
 
         Every agent must have passed ``zmesh.wire.control.check_agent``: else peers refuse the whole record.
         """
-        self._call(lambda loop: loop.update_record(agents, hosts, maintenance))
+        self._call(lambda loop: loop.update_record(agents, hosts, certificate, maintenance))
 
     def dial(self, addresses: Sequence[tuple[str, int]], persistent: bool) -> None:
         """Meet whoever answers there; ``persistent``: again and again while nobody does. Safe from any thread."""

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import zmq
 
+from zmesh.discovery.interfaces import usable_addresses
 from zmesh.runtime.control_notices import UNKNOWN, IncidentLog
 from zmesh.runtime.monitor import MonitorEvent, SocketMonitor, peer_address
 
-__all__ = ["ListenerWatch"]
+__all__ = ["ListenerWatch", "addresses_beside"]
 
 _FAILURES = {
     int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): ("refused_mechanism", "it speaks ZeroMQ, but not CURVE"),
@@ -23,6 +24,15 @@ _ABANDONED = ("abandoned_handshake", "it hung up in mid-handshake, as clients wi
 
 QUIET_S = 5.0  # a node hangs up on all but the first of the connections that it tries at once: it is in by then
 MAX_ABANDONED = 64
+
+
+def addresses_beside(address: str) -> tuple[str, ...]:
+    """The address; all of this machine's if it is one of them, since a node here dials from whichever fits.
+
+    "", of a connection that was gone before it could be looked at, counts as one: that quick are connections from here.
+    """
+    own = ("127.0.0.1", "::1", *(each.partition("%")[0] for each in usable_addresses()))
+    return own if address.partition("%")[0] in (*own, "") else (address,)
 
 
 class ListenerWatch:
@@ -89,7 +99,7 @@ class ListenerWatch:
         long_ago = time.monotonic() - QUIET_S
         for address in [address for address, at in self._abandoned.items() if at <= long_ago]:
             del self._abandoned[address]
-            if not self._has_admitted(address):
+            if not any(map(self._has_admitted, addresses_beside(address))):
                 self._report(*_ABANDONED, address)
 
     def _report(self, kind: str, what: str, address: str) -> None:

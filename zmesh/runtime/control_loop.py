@@ -142,6 +142,7 @@ class ControlLoop:
         self,
         agents: tuple[AgentRecord, ...] | None = None,
         hosts: tuple[str, ...] | None = None,
+        certificate: bytes | None = None,
         maintenance: bool | None = None,
     ) -> None:
         """Change what is given in this node's own record."""
@@ -152,6 +153,7 @@ class ControlLoop:
                 version=old.version + 1,
                 agents=old.agents if agents is None else agents,
                 hosts=old.hosts if hosts is None else hosts,
+                certificate=old.certificate if certificate is None else certificate,
                 maintenance=old.maintenance if maintenance is None else maintenance,
             )
         )

@@ -68,9 +68,8 @@ class Meetings:
         self._allowed = allowed
         self._incidents = incidents
         self._clock = clock
-        self._identity = identity
         self._dialler = Dialler(timings.redial_interval_s, timings.redial_interval_max_s, chance)
-        self._dials = Dials(context, identity, reactor, lambda: members.own_contact, self._on_answer, self._on_failure)
+        self._dials = Dials(context, identity, reactor, self._hello, self._on_answer, self._on_failure)
         self._failures: dict[int, int] = {}  # handshakes failed, by dial
         self._proved: dict[str, tuple[VerifiedCertificate, bytes]] = {}  # by name, while an answer is worked off
         self.completed = 0
@@ -118,7 +117,11 @@ class Meetings:
         self._allowed.admit(verified, hello.certificate)
         self.completed += 1
         self._members.greeted(contact)
-        return Welcome(CONTROL_VERSION, self._identity.certificate, self._members.own_contact)
+        return Welcome(CONTROL_VERSION, self._members.record.certificate, self._members.own_contact)
+
+    def _hello(self) -> Hello:
+        members = self._members
+        return Hello((CONTROL_VERSION,), self._mesh_id, members.record.certificate, members.own_contact)
 
     # -- answers -----------------------------------------------------------------------------------------------------
 

@@ -146,7 +146,7 @@ class Members:
             reason = f"{sender} went unheard for too long and must introduce itself again"
             self._incidents.report("unknown_sender", sender, reason)
         elif admitted.not_after_ms < now_ms():
-            reason = f"the certificate of {sender} has expired: start it again to renew it"
+            reason = f"the certificate of {sender} has expired: renew it there by a new join string"
             self._incidents.report("expired_certificate", sender, reason)
         else:
             self._take_from(admitted, frames)

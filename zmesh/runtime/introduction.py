@@ -14,7 +14,6 @@ from functools import partial
 import zmq
 
 from zmesh.core.introduction.messages import Enrol, Enrolled, Hello, IntroductionMessage, Rejection
-from zmesh.core.membership.messages import Contact
 from zmesh.errors import InvitationError, KeystoreError, ProtocolViolation
 from zmesh.runtime.control_links import client_socket
 from zmesh.runtime.control_notices import IncidentLog
@@ -137,7 +136,7 @@ class Dials:
         context: zmq.Context[zmq.Socket[bytes]],
         identity: Identity,
         reactor: Reactor,
-        own_contact: Callable[[], Contact],
+        hello: Callable[[], Hello],
         on_answer: Callable[[int, _Address, bytes], None],
         on_failure: Callable[[int, _Address, str], None],
     ) -> None:
@@ -145,7 +144,7 @@ class Dials:
         self._context = context
         self._identity = identity
         self._reactor = reactor
-        self._own_contact = own_contact
+        self._hello = hello
         self._on_answer = on_answer
         self._on_failure = on_failure
         self._resolver = Resolver()
@@ -197,9 +196,8 @@ class Dials:
     def _say_hello(self, dial: int, address: _Address, dealer: zmq.Socket[bytes]) -> None:
         if dial not in self._dials:
             return
-        hello = Hello((CONTROL_VERSION,), self._identity.mesh_id, self._identity.certificate, self._own_contact())
         try:
-            dealer.send(encode_introduction(hello), zmq.NOBLOCK)
+            dealer.send(encode_introduction(self._hello()), zmq.NOBLOCK)
         except zmq.Again:
             return  # not connected yet after all
         self._reactor.unwatch(dealer)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import zmq
 
-from zmesh.config import DEFAULT_PORT, PORTS_PER_NODE
+from zmesh.address import DEFAULT_PORT, PORTS_PER_NODE
 from zmesh.errors import AddressInUse, ConfigurationError
 from zmesh.runtime.monitor import LISTENER_EVENTS, SocketMonitor
 from zmesh.security import Identity

@@ -41,9 +41,7 @@ class PublishHost(Protocol):
     def send_published(self, data: bytes) -> None:
         """Send on the publish socket."""
 
-    def deliver_published(
-        self, topic: PublishedTopic, runs: list[TopicRun], first: int, timestamp: int, size: int
-    ) -> None:
+    def deliver_published(self, topic: PublishedTopic, heard: Heard) -> None:
         """Hand to this node's own members of the topic; called from the loop, never from a sender's task."""
 
 
@@ -76,7 +74,7 @@ class PublishedTopic(Room):
         self._runs: list[TopicRun] = []
         self._next = 1
         self._flush_scheduled = False
-        self._local: list[tuple[list[TopicRun], int, int, int]] = []
+        self._local: list[Heard] = []
         self._local_bytes = 0
         self._receipts = WaitingReceipts(host.loop)
 
@@ -100,8 +98,8 @@ class PublishedTopic(Room):
         self._flush_scheduled = False
         self.flush()
         local, self._local = self._local, []
-        for runs, first, timestamp, size in local:
-            self._host.deliver_published(self, runs, first, timestamp, size)
+        for heard in local:
+            self._host.deliver_published(self, heard)
 
     def flush(self) -> None:
         """Send everything appended so far as one frame."""
@@ -113,7 +111,7 @@ class PublishedTopic(Room):
         data = self.topic + encode(TopicFrame(WIRE_VERSION, self._host.incarnation, first, timestamp, runs))
         self._host.send_published(data)
         self.publisher.published(monotonic(), self._next - first, data)
-        self._local.append((runs, first, timestamp, len(data)))
+        self._local.append(Heard(runs, first, timestamp, len(data)))
         self._local_bytes += len(data)
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -175,7 +173,17 @@ class Heard:
 class TopicFeed:
     """A topic as one incarnation of a peer publishes it."""
 
-    __slots__ = ("_settle", "closed", "incarnation", "live", "node_id", "origin", "subscriber", "topic")
+    __slots__ = (
+        "_settle",
+        "closed",
+        "incarnation",
+        "is_confirmed",
+        "node_id",
+        "origin",
+        "settled",
+        "subscriber",
+        "topic",
+    )
 
     def __init__(
         self, node_id: str, incarnation: int, topic: bytes, window_bytes: int, settle: Callable[[TopicFeed], None]
@@ -185,9 +193,15 @@ class TopicFeed:
         self.topic = topic
         self.subscriber: TopicSubscriber[Heard] = TopicSubscriber(window_bytes)
         self.origin = Origin(node_id, f"{node_id}:{incarnation:x}:{topic[:-1].decode()}:", group_of(topic))
-        self.live = asyncio.Event()  # the publisher has confirmed the subscription
+        self.is_confirmed = False  # the publisher has answered the subscription
+        self.settled = asyncio.Event()  # it has, or it is gone, so that nobody need wait for it
         self.closed: NetworkError | None = None
         self._settle = settle
+
+    def confirm(self) -> None:
+        """The publisher knows that this node hears the topic."""
+        self.is_confirmed = True
+        self.settled.set()
 
     def release(self, size: int) -> None:
         """A handler or queue lets go of ``size`` bytes."""

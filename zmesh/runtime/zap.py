@@ -131,6 +131,7 @@ class ZapHandler:
 
     def _decide(self, frames: list[bytes]) -> tuple[bytes, bytes]:
         domain, address = frames[4].decode("utf-8", "replace"), frames[5].decode("utf-8", "replace")
+        address = address.removeprefix("::ffff:")  # how a socket for both families writes IPv4
         if frames[7] != b"CURVE" or len(frames) != REQUEST_FRAMES or len(frames[8]) != KEY_BYTES:
             return self._refuse(REFUSED, "refused_mechanism", address, f"a client of {domain} does not speak CURVE")
         if domain not in ZAP_DOMAINS:
@@ -148,7 +149,7 @@ class ZapHandler:
                 self._strangers.setdefault(key, _Stranger(self._clock(), domain, address))
             return RETRY, b""  # not final: it may be introduced a moment later
         if admitted.not_after_ms < self._now_ms():
-            reason = f"the certificate of {admitted.node_id} has expired: start it again to renew it"
+            reason = f"the certificate of {admitted.node_id} has expired: renew it there by a new join string"
             return self._refuse(REFUSED, "expired_certificate", admitted.node_id, reason)
         return self._accept(address, admitted.node_id.encode())
 

@@ -14,9 +14,11 @@ from zmesh.security.invitation import (
 )
 from zmesh.security.keys import NodeKeys, fingerprint_of
 from zmesh.security.keystore import Claim, Keystore, RunningNode, default_node_name
+from zmesh.security.naming import RENEW_AHEAD_MS
 from zmesh.security.verifier import VerifiedCertificate, Verifier
 
 __all__ = [
+    "RENEW_AHEAD_MS",
     "Authority",
     "CertificateRefused",
     "Claim",

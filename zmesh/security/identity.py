@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from zmesh.security.certificate import decode_chain
 from zmesh.security.keys import fingerprint_of
 from zmesh.security.masking import HoldsSecrets
 
@@ -29,6 +30,17 @@ class Identity(HoldsSecrets):
     def fingerprint(self) -> str:
         """The node's CURVE key for people to compare, as ``3F2A-91BC-...``."""
         return fingerprint_of(self.curve_public)
+
+    @property
+    def period_ms(self) -> tuple[int, int]:
+        """From when until when the certificate is good, in milliseconds since the epoch."""
+        leaf = decode_chain(self.certificate)[0].certificate
+        return leaf.not_before_ms, leaf.not_after_ms
+
+    @property
+    def vouched_until_ms(self) -> int:
+        """Until when the mesh authority has vouched for this machine: no certificate of its goes beyond that."""
+        return decode_chain(self.certificate)[-1].certificate.not_after_ms
 
     def __repr__(self) -> str:
         return f"Identity(node_id={self.node_id!r}, mesh={self.mesh!r}, fingerprint={self.fingerprint!r})"

@@ -28,7 +28,7 @@ from zmesh.security.keys import (
     new_signing_seed,
     signing_public_of,
 )
-from zmesh.security.naming import Registrar, default_node_name
+from zmesh.security.naming import RENEW_AHEAD_MS, Registrar, default_node_name
 from zmesh.security.nodes import Claimed, NodeStore, RunningNode, StoredNode
 from zmesh.security.stored import AuthorityFile, MeshFile, load, save
 
@@ -39,7 +39,7 @@ class Claim:
     """The right to run as ``identity``, held until released or until the process ends."""
 
     def __init__(self, identity: Identity, claimed: Claimed | None) -> None:
-        self.identity = identity
+        self.identity = identity  # its owner may put a renewed one here
         self._claimed = claimed
 
     def __repr__(self) -> str:
@@ -84,7 +84,15 @@ class Keystore:
     def found(self, now_ms: int) -> None:
         """Make the mesh's authority. Raises ``ConfigurationError`` where the mesh exists."""
         if not self.ensure(now_ms):
-            raise ConfigurationError(f"the mesh {self._name!r} exists already in {self._home}: there is nothing to do")
+            origin = "founded on this machine" if self.has_authority() else "founded on another machine"
+            raise ConfigurationError(
+                f"the mesh {self._name!r} exists already in {self._directory} (id {self.mesh_id()}, {origin}): start "
+                "`zmesh-node` to use it, give --mesh NAME to make another, or move the directory away to start afresh"
+            )
+
+    def mesh_id(self) -> str:
+        """What tells the mesh from others of its name. Raises ``KeystoreError``."""
+        return mesh_id_of(self._mesh().authority_public)
 
     def ensure(self, now_ms: int) -> bool:
         """Found the mesh unless it exists; whether this call founded it. Safe against others doing the same."""
@@ -126,6 +134,27 @@ class Keystore:
             node, claimed = registrar.take(node_id, now_ms)
             return Claim(_identity(mesh, node), claimed)
 
+    def renew(self, identity: Identity, *, client: bool, now_ms: int) -> Identity:
+        """The identity of a running node with a certificate that is good for longer, where this machine can make one.
+
+        ``identity`` itself before half of the certificate's life is over, and where there is none better. On an
+        enrolled machine a better one is there after it has enrolled again. Raises ``KeystoreError``.
+        """
+        not_before_ms, not_after_ms = identity.period_ms
+        is_half_spent = not_after_ms - now_ms <= (not_after_ms - not_before_ms) // 2
+        if not is_half_spent and identity.vouched_until_ms - now_ms > RENEW_AHEAD_MS:
+            return identity
+        keys = NodeKeys(curve_secret=identity.curve_secret, signing_seed=identity.signing_seed)
+        mesh = self._mesh()
+        registrar = self._registrar(mesh)
+        with self._nodes.guard():
+            node = registrar.renew(
+                StoredNode(identity.node_id, keys, identity.certificate), client=client, now_ms=now_ms
+            )
+        renewed = _identity(mesh, node)
+        is_better = is_half_spent and renewed.period_ms[1] > not_after_ms
+        return renewed if is_better or renewed.vouched_until_ms > identity.vouched_until_ms else identity
+
     def running(self) -> list[RunningNode]:
         """The nodes of this home that are alive now, sorted by name."""
         self._mesh()
@@ -142,6 +171,10 @@ class Keystore:
         mesh = self._mesh()
         self._check_same(mesh.authority_public, invitation.authority_public)
         return self.has_authority() or self._registrar(mesh).is_enrolled(now_ms)
+
+    def may_enrol_again(self, now_ms: int) -> bool:
+        """Whether this member's certificate ends so soon that a new invitation should be spent on it."""
+        return not self.has_authority() and not self._registrar(self._mesh()).is_enrolled(now_ms + RENEW_AHEAD_MS)
 
     def to_enrol(self, node_id: str | None) -> tuple[str, NodeKeys]:
         """The name and keys to enrol with; ``node_id`` None: the name this machine has had, else the host's.

@@ -23,8 +23,9 @@ from zmesh.security.nodes import Claimed, NodeStore, StoredNode
 from zmesh.security.stored import MeshFile
 from zmesh.security.verifier import Verifier
 
-__all__ = ["CLIENT_LIFE_MS", "Registrar", "default_node_name"]
+__all__ = ["CLIENT_LIFE_MS", "RENEW_AHEAD_MS", "Registrar", "default_node_name"]
 
+RENEW_AHEAD_MS = 30 * DAY_MS  # from then on a machine that depends on another for it is told, and may enrol again
 CLIENT_LIFE_MS = 2 * DAY_MS  # more than a clock may be off by, as a command lives for seconds
 _SERIAL_BYTES = 7  # a delegated serial is random: nobody counts them, and 56 bits do not meet by chance
 
@@ -68,14 +69,21 @@ class Registrar:
         keys = NodeKeys.generate()
         return StoredNode(name, keys, self._delegate(issuer, name, keys, now_ms, CLIENT_LIFE_MS))
 
+    def renew(self, node: StoredNode, *, client: bool, now_ms: int) -> StoredNode:
+        """The node with the certificate that it would get if it started now. Raises ``KeystoreError``."""
+        if not client:
+            return self._ready(node.name, now_ms)
+        issuer = self._ready(node.name.partition("/")[0], now_ms)
+        return StoredNode(node.name, node.keys, self._delegate(issuer, node.name, node.keys, now_ms, CLIENT_LIFE_MS))
+
     def own_names(self) -> list[str]:
         """The names that this machine has from the authority, the one like the host's first."""
         names = [name for name in self._nodes.names() if "/" not in name]
         return sorted(names, key=lambda name: (name != default_node_name(), name))
 
-    def is_enrolled(self, now_ms: int) -> bool:
-        """Whether this machine has a certificate by the authority that is good now."""
-        return any(self._is_good(name, now_ms) for name in self.own_names())
+    def is_enrolled(self, at_ms: int) -> bool:
+        """Whether this machine has a certificate by the authority that is good at that time."""
+        return any(self._is_good(name, at_ms) for name in self.own_names())
 
     def _candidates(self, node_id: str | None) -> Iterator[str]:
         if node_id is not None:
