@@ -20,10 +20,14 @@ from tests.runtime import control_mesh
 from zmesh.model import now_ms
 from zmesh.runtime.sockets import client_socket
 from zmesh.security import Keystore
+from zmesh.wire.data import FLAG_PROBE as PROBE
+from zmesh.wire.data import FLAG_RESET as RESET
+from zmesh.wire.data import Kind
 from zmesh.wire.limits import MAX_PART_BYTES
 
 MAX_U64 = (1 << 64) - 1
 RUN: list[Any] = [0, 7, 66, 1, 1, 0, [b"from the hostile member"], None, None, None, None]
+SENDER, RECEIVER, FIRST, RUNS = 1, 2, 3, 8  # fields of a frame
 WRONG_VALUES: list[Any] = [None, -(1 << 63), MAX_U64, 1.5, True, "text", b"bytes", {}, [[]]]
 # Those of them that do belong into a field, by its index.
 RIGHT_IN_HEADER: list[tuple[int, Any]] = [(6, -(1 << 63)), (9, None), (10, None)]
@@ -72,11 +76,21 @@ class Hostile:
         self._port = int(victim.info().addresses[0].rpartition(":")[2]) + 2
         self._server_key = victim._joined.membership.claim.identity.curve_public
 
-    async def session_of_victim(self) -> int:
-        """The number of the session in which the victim sends, as its frames have it."""
+    async def next_frame(self) -> list[Any]:
+        """What the victim has sent next."""
         router = self._node.sockets.data
         await until(lambda: router.poll(0), "the victim has sent something")
-        return int(msgpack.unpackb(router.recv_multipart()[1])[1])
+        return list(msgpack.unpackb(router.recv_multipart()[1]))
+
+    async def next_answer(self) -> list[Any]:
+        """The victim's next frame with records."""
+        while not (frame := await self.next_frame())[RUNS]:
+            pass
+        return frame
+
+    async def session_of_victim(self) -> int:
+        """The number of the session in which the victim sends, as its frames have it."""
+        return int((await self.next_frame())[SENDER])
 
     @contextmanager
     def connection(self) -> Iterator[zmq.Socket[bytes]]:
@@ -213,6 +227,34 @@ async def test_an_acknowledgement_of_what_was_never_sent_is_counted_and_cut(home
                 dealer.send(msgpack.packb(changed(frame(ack=999, first=0, runs=[]), 2, session)))
                 await until(lambda: a.statistics().connections_cut == 1, "it is cut")
             assert told(a, "evil") == ["impossible_ack"]
+
+
+@in_loop
+async def test_a_member_that_restarts_gets_its_answer_in_a_session_of_its_own(home: Path) -> None:
+    """Played by hand, since which of its frames and of its peers' comes first is a matter of chance otherwise."""
+    async with Mesh(home) as mesh:
+        a = await mesh.node("a")
+        await a.register_agent(66, handler=lambda message: message.payload)
+        request = changed(changed(RUN, 0, int(Kind.REQUEST)), 1, 66)
+        async with hostile(a, home) as enemy:
+            with enemy.connection() as dealer:
+                dealer.send(msgpack.packb(frame(session=1, runs=[request])))
+                before = await enemy.next_answer()
+            with enemy.connection() as dealer:
+                dealer.send(msgpack.packb(frame(session=2, runs=[request])))  # its new process knows of no session of a
+                after = await enemy.next_answer()
+                assert (before[RECEIVER], after[RECEIVER]) == (1, 2)
+                assert after[SENDER] > before[SENDER], "the new process would refuse the old session, answer and all"
+                assert after[FIRST] == 1
+                # Refused by a still later process: the session of the one before is spoken of no more.
+                dealer.send(
+                    msgpack.packb(changed(frame(session=3, first=0, flags=RESET, runs=[]), RECEIVER, after[SENDER]))
+                )
+                await until(lambda: a.statistics().lost_peer_lost, "the answer is given up")
+                dealer.send(msgpack.packb(frame(session=2, first=0, flags=PROBE, runs=[])))
+                while (last := await enemy.next_frame())[SENDER] <= after[SENDER]:
+                    pass
+                assert last[RECEIVER] == 0
 
 
 @in_loop
