@@ -14,6 +14,7 @@ import gc
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import _mesh
@@ -59,10 +60,6 @@ class _Outbox(Outbox):
     def answer_large(self, route: Route, payload: bytes, correlation: int) -> None:
         raise NotImplementedError("only small messages are profiled")
 
-    @property
-    def is_idle(self) -> bool:
-        return False
-
     def is_acknowledged(self, number: int) -> bool:
         return True
 
@@ -99,7 +96,8 @@ class Bench:
         self.received = 0
         self.plain = Mailbox(RECEIVER, self.count, self.starter, statistics, 1024)
         self.coroutine = Mailbox(RECEIVER, self.count_later, self.starter, statistics, 1024)
-        self.agent = Agent(cast("Any", None), Mailbox(SENDER, None, self.starter, statistics, 1), (), {})
+        messenger = SimpleNamespace(requests=None)
+        self.agent = Agent(cast("Any", messenger), Mailbox(SENDER, None, self.starter, statistics, 1), (), {})
         self.agent.remember_route(RECEIVER, Route(self.outbox, Kind.MESSAGE, RECEIVER, SENDER, 1, 1, 0))
         self.sending, self.receiving = SendSession(WINDOW_BYTES), ReceiveSession(4 * 1024 * 1024)
         self.run = new_run()
@@ -153,7 +151,7 @@ class Bench:
     def deliver(self, mailbox: Mailbox) -> None:
         """Make the messages and call a handler with each."""
         messages = received_messages(self.run, 1, 0, self.outbox.origin)
-        mailbox.deliver(Batch(messages, BATCH, self.outbox, None, 80, 0))
+        mailbox.deliver(Batch(messages, BATCH, self.outbox, None, 80, None))
 
 
 def drive(coroutine: Coroutine[Any, Any, None]) -> None:

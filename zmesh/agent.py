@@ -61,21 +61,20 @@ class Agent:
         """
         # The hot path. It is ``Outbox.append`` written out: the call would cost as much as the work
         # (docs/performance.md).
-        route = self._routes.get(to)
-        if route is None or priority is not _NORMAL or ttl_ms or message_type is not _COMMAND:
-            return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
-        outbox = route.outbox
-        budget = outbox.budget
-        if budget <= 0 or type(payload) is not bytes or (size := len(payload)) > INLINE_BYTES:
-            return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
-        payloads = route.payloads
-        if payloads is None:
-            payloads = outbox.open_run(route)
-        payloads.append(payload)
-        outbox.budget = budget - size - RECORD_OVERHEAD_BYTES
-        number = outbox.next_record
-        outbox.next_record = number + 1
-        return Receipt(outbox, number)
+        if to in self._routes and priority is _NORMAL and not ttl_ms and message_type is _COMMAND:
+            route = self._routes[to]
+            outbox = route.outbox
+            budget = outbox.budget
+            if budget > 0 and type(payload) is bytes and (size := len(payload)) <= INLINE_BYTES:
+                payloads = route.payloads
+                if payloads is None:
+                    payloads = outbox.open_run(route)
+                payloads.append(payload)
+                outbox.budget = budget - size - RECORD_OVERHEAD_BYTES
+                number = outbox.next_record
+                outbox.next_record = number + 1
+                return Receipt(outbox, number)
+        return await self._messenger.send(self, to, payload, priority, ttl_ms, message_type)
 
     async def request(
         self,
@@ -87,26 +86,25 @@ class Agent:
     ) -> AgentMessage:
         """Ask an agent, or one of those with a capability, and wait for its answer.
 
-        ``timeout_s`` defaults to ``NetworkConfig.request_timeout_s``. Raises ``RequestTimeout``, ``HandlerFailed``
-        with what the remote handler raised, ``UnknownAgent``, ``MessageTooLarge``, ``NotJoined``, and ``PeerLost`` as
-        soon as the node is taken for dead, at once where it is already.
+        ``timeout_s`` defaults to ``NetworkConfig.request_timeout_s``. Raises ``RequestTimeout``, ``HandlerFailed`` with
+        what was raised, ``UnknownAgent``, ``MessageTooLarge``, ``NotJoined``; ``PeerLost`` once the node counts as dead.
         """
         # A hot path as well: one coroutine deep, and nothing awaited but the answer.
         route = self._request_routes.get(to)
-        if route is None or timeout_s is None or not 0 < timeout_s < inf or priority is not _NORMAL:
-            return await self._messenger.request(self, to, payload, timeout_s, priority)
-        outbox = route.outbox
-        budget = outbox.budget
-        if budget <= 0 or type(payload) is not bytes or (size := len(payload)) > INLINE_BYTES:
+        if (
+            route is None
+            or timeout_s is None
+            or not 0 < timeout_s < inf
+            or priority is not _NORMAL
+            or (budget := (outbox := route.outbox).budget) <= 0
+            or type(payload) is not bytes
+            or (size := len(payload)) > INLINE_BYTES
+        ):
             return await self._messenger.request(self, to, payload, timeout_s, priority)
         number = outbox.next_record
         outbox.next_record = number + 1
         outbox.budget = budget - size - RECORD_OVERHEAD_BYTES
-        payloads = route.payloads
-        if outbox.under_way:
-            (outbox.open_run(route) if payloads is None else payloads).append(payload)
-        else:
-            outbox.send_now(route, payload)
+        outbox.add_numbered(route, payload)
         requests = self._requests
         future: Future[AgentMessage] = requests.create_future()
         deadline = monotonic() + timeout_s

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -18,7 +17,7 @@ from zmesh.config import NetworkConfig
 from zmesh.coordinator import Coordinator
 from zmesh.core.membership.messages import AgentRecord, NodeRecord
 from zmesh.discovery.interfaces import advertised_hosts, is_loopback, machine_id
-from zmesh.errors import ConfigurationError, PeerLost, RequestTimeout
+from zmesh.errors import PeerLost, RequestTimeout
 from zmesh.finding import Finding
 from zmesh.joining import Membership
 from zmesh.loop import finished
@@ -30,6 +29,7 @@ from zmesh.runtime.control import ControlPlane, IncidentNotice
 from zmesh.runtime.control_notices import IncidentLog
 from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.ports import BoundSockets, bind_port_block
+from zmesh.runtime.process import check_libzmq, keep_freed_memory, raise_file_limit
 from zmesh.runtime.publishing import Publishing
 from zmesh.runtime.sockets import endpoint_of
 from zmesh.security import Identity, Verifier
@@ -42,7 +42,6 @@ logger = logging.getLogger("zmesh")
 
 DRAIN_TIMEOUT_S: Final = 5.0
 JOIN_PATIENCE_S: Final = 3.0  # how long join_network waits for an address it was given; discovery goes on after it
-MIN_LIBZMQ: Final = (4, 3, 5)
 DATA_OPTIONS: Final = {zmq.MAXMSGSIZE: MAX_PART_BYTES}
 PUBLISH_OPTIONS: Final = {
     zmq.MAXMSGSIZE: MAX_PART_BYTES,
@@ -77,6 +76,7 @@ class Node:
         self.membership = membership
         self._report = report
         self._loop = asyncio.get_running_loop()
+        keep_freed_memory()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, min(MAX_SOCKETS, int(self._context.get(zmq.SOCKET_LIMIT))))
         self._listen_host, port = parse_address(config.listen) if config.listen is not None else ("*", None)
@@ -279,20 +279,3 @@ class Node:
     def _change_record(self, **changes: object) -> None:
         self.record = replace(self.record, version=self.record.version + 1, **changes)  # type: ignore[arg-type]  # dataclasses.replace has no typed form for this
         self.registry.update_self(self.record)
-
-
-def check_libzmq() -> None:
-    """Older versions abort the process in situations that peers can bring about."""
-    if zmq.zmq_version_info() < MIN_LIBZMQ:
-        raise ConfigurationError(
-            f"libzmq {zmq.zmq_version()} is too old: install pyzmq 27 or newer, which brings 4.3.5"
-        )
-    if not zmq.has("curve"):
-        raise ConfigurationError("this libzmq was built without CURVE: install pyzmq from PyPI, whose wheels have it")
-
-
-def raise_file_limit() -> None:
-    """A connection is a descriptor: take all that the system lets us have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -10,16 +10,17 @@ import logging
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
 
-from zmesh.core.delivery import BeginAnew, HeldFrame, Resend, SendSession, Verdict
-from zmesh.errors import NetworkError, ProtocolViolation
+from zmesh.core.delivery import BeginAnew, HeldFrame, Resend, SendSession
+from zmesh.errors import NetworkError
 from zmesh.model import now_ms
 from zmesh.runtime.large import LargePayloads
 from zmesh.runtime.outbox import Label, Outbox, Route
-from zmesh.runtime.peer import PeerAddress, ReceivingHalf
+from zmesh.runtime.peer import PeerAddress
 from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
+from zmesh.runtime.receiving import ReceivingHalf
 from zmesh.runtime.transport import DealerTransport
-from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_RESET, FLAG_REWIND, Frame, Run, TopicNote, encode, run_length
+from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_RESET, FLAG_REWIND, Frame, Run, TopicNote, encode
 from zmesh.wire.limits import ATTACHMENT_BYTES, INITIAL_CREDIT_BYTES, WIRE_VERSION
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ __all__ = ["Link"]
 logger = logging.getLogger("zmesh.data")
 
 FAREWELL_LINGER_MS: Final = 500
-DELIVER: Final = Verdict.DELIVER  # looked up once: it is on the hot path
 
 
 class Link(Outbox):
@@ -103,7 +103,7 @@ class Link(Outbox):
         self._name_origin()
 
     def _new_half(self, remote_session: int) -> ReceivingHalf:
-        return ReceivingHalf(remote_session, self._plane.window_bytes, self._plane.max_message_bytes)
+        return ReceivingHalf(remote_session, self._plane)
 
     def _name_origin(self) -> None:
         self.origin.id_prefix = f"{self.node_id}:{self.half.session:x}:{self._plane.node_id}:"
@@ -280,7 +280,7 @@ class Link(Outbox):
         if flags & FLAG_PROBE:
             self.half.state.probed(now, frame.first)
         elif frame.runs:
-            if not self._receive_records(now, frame, size, attachment):
+            if not self.half.receive_records(now, frame, size, attachment, self):
                 return  # what else is in it is as old as its records
             if flags & FLAG_ACK_NOW:
                 self.half.state.ack_wanted(now)
@@ -298,47 +298,6 @@ class Link(Outbox):
         if self._receipts.waiting:
             self._receipts.acknowledge(ack)
         self.update_credit(sending.limit - sending.sent_bytes)
-
-    def _receive_records(self, now: float, frame: Frame, size: int, attachment: bytes | memoryview | None) -> bool:
-        """Whether the records were new, and delivered."""
-        runs = frame.runs
-        is_part = runs[0].part is not None  # the codec has seen that such a run is alone
-        if attachment is not None and not is_part:
-            raise ProtocolViolation("malformed_frame", "an attachment that belongs to no run")
-        count = 1 if is_part else len(runs[0].payloads) if len(runs) == 1 else sum(map(run_length, runs))
-        state = self.half.state
-        verdict = state.receive(now, frame.first, count, size)
-        if verdict is not DELIVER:
-            statistics = self._plane.statistics
-            if verdict is Verdict.DUPLICATE:
-                statistics.dropped_duplicate += 1
-            else:
-                statistics.dropped_gap += 1
-            return False
-        share = size // count  # a record's part of the credit, while a handler or a queue holds it
-        if is_part:
-            state.consumed(now, size - self._deliver_part(frame, share, attachment or b""))
-            return True
-        held = 0
-        number = frame.first
-        deliver_run = self._plane.deliver_run
-        for run in runs:
-            held += deliver_run(self, run, number, frame.timestamp, share)
-            number += len(run.payloads)
-        state.consumed(now, size - held * share)
-        return True
-
-    def _deliver_part(self, frame: Frame, share: int, attachment: bytes | memoryview) -> int:
-        """Take in a chunk; the bytes of credit that are still held, of a message that is whole with it."""
-        run = frame.runs[0]
-        total, offset = run.part or (0, 0)
-        payload = self.half.reassembly.receive(total, offset, attachment)
-        if payload is None:
-            return 0
-        run.payloads = [payload]
-        # Its earlier chunks have been let go of: while it is in hand, they are taken back.
-        share = max(share, len(payload))
-        return share * self._plane.deliver_run(self, run, frame.first, frame.timestamp, share)
 
     def release(self, size: int) -> None:
         """A handler or a queue lets go of ``size`` bytes."""

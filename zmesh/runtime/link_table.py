@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from zmesh.errors import PeerLost
 from zmesh.model import now_ms
 from zmesh.runtime.link import Link
-from zmesh.runtime.peer import PeerAddress, ReceivingHalf
+from zmesh.runtime.peer import PeerAddress
+from zmesh.runtime.receiving import ReceivingHalf
 
 if TYPE_CHECKING:
     from zmesh.runtime.data_plane import DataPlane

@@ -102,12 +102,17 @@ class Outbox(Room):
             self.flush()
         return number
 
-    def send_now(self, route: Route, payload: bytes) -> None:
-        """Send a record that is numbered and paid for already, with all that was appended before it."""
-        self._flush_scheduled = True  # it is flushed here
+    def add_numbered(self, route: Route, payload: bytes) -> None:
+        """Add a record that is numbered and paid for already, and whose answer somebody waits for."""
+        is_idle = not self.under_way
+        if is_idle:
+            self._flush_scheduled = True  # it is flushed here
         payloads = route.payloads
-        (self.open_run(route) if payloads is None else payloads).append(payload)
-        self.flush()
+        if payloads is None:
+            payloads = self.open_run(route)
+        payloads.append(payload)
+        if is_idle:
+            self.flush()
 
     def append_reply(self, route: Route, correlation: int, payload: bytes) -> None:
         """Answer the request numbered ``correlation``. Answers overdraw credit: their requester asked for them."""

@@ -7,16 +7,13 @@ that is what makes a 64-byte message cost 66 bytes and some 35 ns to encode or d
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from zmesh.errors import ProtocolViolation
 from zmesh.wire.limits import MAX_NUMBER, MAX_TOPIC_BYTES, MAX_TTL_MS, WIRE_VERSION
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer  # of the standard library from Python 3.12 on
 
 __all__ = [
     "FLAG_ACK_NOW",
@@ -163,7 +160,7 @@ def run_length(run: Run) -> int:
     return 1 if run.part is not None else len(run.payloads)
 
 
-def decode_frame(data: Buffer) -> Frame:
+def decode_frame(data: bytes | memoryview) -> Frame:
     """Decode and check a frame's own consistency. Raises ``ProtocolViolation``; nothing else escapes."""
     try:
         frame = _frame_decoder.decode(data)
@@ -180,7 +177,7 @@ def decode_frame(data: Buffer) -> Frame:
     return frame
 
 
-def _undecodable(data: Buffer, error: Exception) -> ProtocolViolation:
+def _undecodable(data: bytes | memoryview, error: Exception) -> ProtocolViolation:
     """Why: another version may have another layout, and is to be called that."""
     try:
         _check_version(_version_decoder.decode(data).version)
