@@ -87,7 +87,7 @@ class Agent:
         """Ask an agent, or one of those with a capability, and wait for its answer.
 
         ``timeout_s`` defaults to ``NetworkConfig.request_timeout_s``. Raises ``RequestTimeout``, ``HandlerFailed`` with
-        what was raised, ``UnknownAgent``, ``MessageTooLarge``, ``NotJoined``; ``PeerLost`` once the node counts as dead.
+        what was raised, ``UnknownAgent``, ``MessageTooLarge``, ``NotJoined``; ``PeerLost`` once the node counts dead.
         """
         # A hot path as well: one coroutine deep, and nothing awaited but the answer.
         route = self._request_routes.get(to)
