@@ -77,7 +77,6 @@ class Link(Outbox):
         self.half = half if half is not None else self._new_half(0)
         self._name_origin()
         self.sending = SendSession(INITIAL_CREDIT_BYTES)
-        self.under_way = self.sending.held
         self.notes: list[TopicNote] = []
         self.repairs: list[bytes] = []
         self._address = address

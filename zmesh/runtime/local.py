@@ -35,7 +35,10 @@ class LocalOutbox(Outbox):
         self._dispatched = 1  # every record below this has been handed to its agent
         self._held_bytes = 0
         self._receipts = WaitingReceipts(plane.loop)
-        self.under_way = (self,)  # always something: a handler must not run inside its sender's call
+
+    def add_numbered(self, route: Route, payload: bytes) -> None:
+        """As any other record: a handler must not run inside its sender's call."""
+        (self.open_run(route) if route.payloads is None else route.payloads).append(payload)
 
     def flush(self) -> None:
         """A full outbox changes nothing here: the dispatch of the next loop turn takes it all."""

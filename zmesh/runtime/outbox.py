@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from math import inf
 
 from zmesh.errors import MessageTooLarge
@@ -68,7 +68,6 @@ class Outbox(Room):
         "receipt_prefix",
         "requests",
         "runs",
-        "under_way",
     )
 
     def __init__(
@@ -83,9 +82,6 @@ class Outbox(Room):
         self.runs: list[Run] = []
         self.correlations: list[int] = []
         self.next_record = 1
-        # Empty where nothing is under way: a record that somebody waits for leaves at once then, because waiting for
-        # more to go with it gains nothing (Nagle's rule, RFC 896).
-        self.under_way: Collection[object] = ()
         self.requests: Requests = {}
         self.earliest_deadline = inf  # no request in ``requests`` ends before it
 
@@ -103,15 +99,19 @@ class Outbox(Room):
         return number
 
     def add_numbered(self, route: Route, payload: bytes) -> None:
-        """Add a record that is numbered and paid for already, and whose answer somebody waits for."""
-        is_idle = not self.under_way
-        if is_idle:
+        """Add a request that is numbered and paid for already.
+
+        It leaves at once where no other waits for an answer. Else others are likely to follow in this loop turn, and a
+        frame for itself would cost more than the turn; frames of one request also stay so, each answer waking one task.
+        """
+        is_alone = not self.requests
+        if is_alone:
             self._flush_scheduled = True  # it is flushed here
         payloads = route.payloads
         if payloads is None:
             payloads = self.open_run(route)
         payloads.append(payload)
-        if is_idle:
+        if is_alone:
             self.flush()
 
     def append_reply(self, route: Route, correlation: int, payload: bytes) -> None:
