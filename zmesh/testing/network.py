@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from zmesh.errors import check
 from zmesh.testing.conditions import Conditions, Rule
 from zmesh.testing.delays import QUANTILES
-from zmesh.testing.host import Host, deliver
+from zmesh.testing.host import Host
+from zmesh.testing.inputs import deliver
 
 if TYPE_CHECKING:
     from zmesh.testing.world import World

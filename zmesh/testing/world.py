@@ -16,7 +16,8 @@ from typing import Any, Final
 from zmesh.errors import check
 from zmesh.testing.checkers import Checker, LivenessFailure, SafetyViolation
 from zmesh.testing.conditions import LAN, Conditions
-from zmesh.testing.host import Host, deliver
+from zmesh.testing.host import Host
+from zmesh.testing.inputs import deliver
 from zmesh.testing.network import Network
 from zmesh.testing.process import Process
 from zmesh.testing.randomness import stream
