@@ -188,10 +188,71 @@ def test_counters_add_up() -> None:
     for _ in range(100):
         a.send("n1", 0, 10)
     world.run_for(1.0)
-    b.crash()
+    b.power_off()
     world.network.lift_all()
     a.send("n1", 0)
     world.run_for(1.0)
     statistics = world.statistics()
     assert (statistics.sent, statistics.sent_bytes) == (101, 1000)
     assert statistics.received + statistics.lost == statistics.sent
+
+
+class Phone(Ear):
+    def disconnected(self, now: float, peer: str) -> None:
+        self.heard.append((peer, "closed"))
+
+
+def phones() -> tuple[World, list[Host]]:
+    world = World(1)
+    hosts = [world.add(f"n{i}", Phone) for i in range(3)]
+    for host in hosts:
+        host.start()
+    hosts[0].send("n1", "last words")
+    return world, hosts
+
+
+def test_the_peers_of_a_killed_process_learn_of_it_after_all_it_said() -> None:
+    world, (a, b, c) = phones()
+    a.kill()
+    world.run_for(1.0)
+    assert heard(b) == ["last words", "closed"]
+    assert heard(c) == []
+
+
+def test_nobody_learns_of_a_power_cut_or_of_a_kill_behind_a_cut() -> None:
+    world, (a, b, _) = phones()
+    a.power_off()
+    world.run_for(1.0)
+    a.start()
+    world.network.apply(*between(("n0",), ("n1",)))
+    a.kill()
+    world.run_for(1.0)
+    assert heard(b) == ["last words"]
+
+
+def test_a_connection_may_close_while_both_live() -> None:
+    world, (a, b, _) = phones()
+    b.pause()
+    world.network.close(a, b)
+    world.run_for(1.0)
+    b.resume()
+    world.run_for(1.0)
+    assert (heard(a), heard(b)) == (["closed"], ["last words", "closed"])
+
+
+def test_it_is_known_when_a_host_last_was_in_trouble() -> None:
+    world, (a, b, c) = make(3)
+    island = between(("n0",), ("n1", "n2"))
+    world.run_for(1.0)
+    assert a.troubled_at == 0.0
+    world.network.apply(*island)
+    assert a.troubled_at == b.troubled_at == float("inf")
+    world.run_for(1.0)
+    world.network.lift(*island)
+    world.network.apply(Rule(loss=0.2))
+    c.pause()
+    assert (a.troubled_at, c.troubled_at) == (2.0, float("inf"))
+    world.run_for(1.0)
+    c.resume()
+    b.kill()
+    assert (a.troubled_at, b.troubled_at, c.troubled_at) == (2.0, float("inf"), 3.0)

@@ -149,7 +149,7 @@ def test_what_is_sent_after_a_long_computation_leaves_later_and_not_at_all_after
             host.send("b", "done")
 
         a.call(compute)
-        world.at(crash_at, a.crash)
+        world.at(crash_at, a.power_off)
         world.run_for(3.0)
         assert recorder(b).heard[1:] == arrived
 
@@ -163,7 +163,7 @@ def test_a_crash_ends_timers_callbacks_and_what_waits() -> None:
     b.pause()
     a.send("b", "lost with it")
     world.run_for(1.0)
-    b.crash()
+    b.power_off()
     assert not b.is_up
     world.run_for(1.0)
     b.start()
@@ -224,7 +224,7 @@ def test_checkers_see_observations_and_steps() -> None:
 
 def test_convergence_is_demanded_within_a_bound() -> None:
     world, _, b = two()
-    world.at(1.9, b.crash)
+    world.at(1.9, b.power_off)
     assert world.converge(lambda: ["b is up"] if b.is_up else [], 5.0) == 2.0
     with pytest.raises(LivenessFailure, match=r"after 5\.0 s without faults: b is down"):
         world.converge(lambda: ["b is down"], 5.0)

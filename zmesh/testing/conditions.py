@@ -36,6 +36,7 @@ class Conditions:
 
 
 LAN: Final = Conditions(Delay.uniform(0.0002, 0.002))
+TROUBLING_LOSS: Final = 0.3  # of all messages: above what protocols must shrug off
 EVERYONE: Final[tuple[str, ...] | None] = None
 
 
@@ -53,6 +54,16 @@ class Rule:
     reorder_s: float = 0.0
     delay: Delay | None = None  # in place of what it was
     bytes_per_s: float | None = None  # at most
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether hosts that it names are no healthy hosts: for checkers of what must not befall those."""
+        return self.cut or self.clog or self.loss > TROUBLING_LOSS
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts that it names."""
+        return (self.sources or ()) + (self.targets or ())
 
     def covers(self, source: str, target: str) -> bool:
         """Whether the link from ``source`` to ``target`` is changed."""

@@ -33,6 +33,7 @@ class Host:
         "armed",
         "busy_s",
         "chance",
+        "changed_at",
         "clock",
         "cost_s",
         "identity",
@@ -67,6 +68,7 @@ class Host:
         self.armed = NEVER  # the deadline for which the earliest timer stands in the queue
         self.inbox: deque[Waiting] | None = None  # inputs that wait, while the process is paused or busy
         self.is_paused = False
+        self.changed_at = 0.0  # when it was last started, ended or resumed
         self._spins = (0.0, 0)
 
     # -- for the process -----------------------------------------------------------------------------------------------
@@ -111,17 +113,35 @@ class Host:
         """Whether a process is there, paused or not."""
         return self.process is not None
 
+    @property
+    def troubled_at(self) -> float:
+        """When something last was wrong with it or its links, as a checker must know; infinity if something is now."""
+        if self.process is None or self.is_paused:
+            return NEVER
+        return max(self.changed_at, self.world.network.troubled_at(self.name))
+
     def start(self) -> Process:
         """Start the program, for the first time or again."""
         check(self.process is None, f"{self.name} is up already")
         self.run += 1
+        self.changed_at = self.world.now
         self.is_open = True
         self.process = process = self._program(self)
         take_input(self, process.start, ())
         return process
 
-    def crash(self) -> None:
-        """The process is gone, at once and without a word."""
+    def kill(self) -> None:
+        """The process is gone. The kernel closes its connections: its peers learn of it, once they have all it sent."""
+        if self.process is not None:
+            self.world.network.close_all(self)
+            self._end()
+
+    def power_off(self) -> None:
+        """The host is gone, at once and without a word."""
+        self._end()
+
+    def _end(self) -> None:
+        self.changed_at = self.world.now
         self.process = None
         self.inbox = None
         self.armed = NEVER
@@ -147,6 +167,7 @@ class Host:
         if not self.is_paused or self.inbox is None:
             return
         self.is_paused = False
+        self.changed_at = self.world.now
         self.inbox = inbox = deque(self.inbox)  # another one: what may still work off the old one finds it gone
         if self.armed <= self.now and self.chance() < 0.5:
             inbox.appendleft((time_out, self.armed, self.run))

@@ -18,6 +18,7 @@ __all__ = [
     "Waiting",
     "call_back",
     "deliver",
+    "disconnect",
     "fire",
     "resume",
     "send_later",
@@ -56,6 +57,19 @@ def take_input(host: Host, function: Callable[..., Any], args: tuple[Any, ...]) 
     function(host.now, *args)
     host.arm()
     host.finish_input()
+
+
+def disconnect(host: Host, peer: str, _: None) -> None:
+    """A connection closes."""
+    if not host.is_open:
+        host.hold(_tell_disconnected, peer, None)
+        return
+    _tell_disconnected(host, peer, None)
+
+
+def _tell_disconnected(host: Host, peer: str, _: None) -> None:
+    if host.process is not None:
+        take_input(host, host.process.disconnected, (peer,))
 
 
 def fire(host: Host, deadline: float, run: int) -> None:

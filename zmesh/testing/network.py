@@ -15,7 +15,7 @@ from zmesh.errors import check
 from zmesh.testing.conditions import Conditions, Rule
 from zmesh.testing.delays import QUANTILES
 from zmesh.testing.host import Host
-from zmesh.testing.inputs import deliver
+from zmesh.testing.inputs import NEVER, deliver, disconnect
 
 if TYPE_CHECKING:
     from zmesh.testing.world import World
@@ -55,6 +55,7 @@ class Network:
         self._world = world
         self._base: dict[tuple[str, str], Conditions] = {}  # by names of hosts
         self._rules: list[Rule] = []
+        self._trouble_ended: dict[str, float] = {}  # by names of hosts
 
     # -- what a scenario does ------------------------------------------------------------------------------------------
 
@@ -74,17 +75,36 @@ class Network:
         for rule in rules:
             found = [i for i, in_force in enumerate(self._rules) if in_force is rule]
             check(found, "a rule that is not in force cannot be lifted")
-            del self._rules[found[0]]
+            self._forget(self._rules.pop(found[0]))
             self._refresh(rule)
 
     def lift_all(self) -> None:
         """Heal every link."""
+        for rule in self._rules:
+            self._forget(rule)
         self._rules.clear()
         self._refresh(Rule())
+
+    def close(self, one: Host, other: Host) -> None:
+        """The connection between two hosts closes, and both learn of it."""
+        self._close(one, other)
+        self._close(other, one)
+
+    def close_all(self, host: Host) -> None:
+        """All connections of a host close, and its peers learn of it unless they are cut off."""
+        for other in self._world.hosts.values():
+            if other is not host and (other.address in host.links or host.address in other.links):
+                self._close(host, other)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether what one host sends to another now is lost for certain."""
         return any(rule.cut and rule.covers(source, target) for rule in self._rules)
+
+    def troubled_at(self, name: str) -> float:
+        """When a rule that is trouble last covered the links of this host by name; infinity if one does."""
+        if any(rule.is_trouble and name in rule.names for rule in self._rules):
+            return NEVER
+        return self._trouble_ended.get(name, 0.0)
 
     def place(self, host: Host, address: str) -> None:
         """Put a host at an address; from where it was it is gone. What is under way to it still arrives."""
@@ -143,6 +163,18 @@ class Network:
         else:
             at = link.arrives_at = max(at, link.arrives_at)
         world.push(at, deliver, link.target, source.identity, message)
+
+    def _close(self, source: Host, target: Host) -> None:
+        """Tell the target, after all that is under way to it."""
+        link = source.links.get(target.address) or self._new_link(source, target.address)
+        if link is not None and not link.conditions.is_cut and not link.conditions.is_clogged:
+            at = self._world.now + link.table[int(source.chance() * QUANTILES)]
+            link.arrives_at = at = max(at, link.arrives_at)
+            self._world.push(at, disconnect, target, source.identity, None)
+
+    def _forget(self, rule: Rule) -> None:
+        if rule.is_trouble:
+            self._trouble_ended |= dict.fromkeys(rule.names, self._world.now)
 
     def _new_link(self, source: Host, address: str) -> Link | None:
         target = self.at_address.get(address)

@@ -1,7 +1,7 @@
 """What runs on a simulated host: the adapter between a sans-IO machine and the world.
 
 A ``Process`` is one run of a program, from start to crash. The world calls it with inputs; it feeds its machine and
-carries out the effects, in order, through its ``Host``: ``send``, ``after``, ``observe``, the disk. After every input
+carries out the effects, in order, through its ``Host``: ``send``, ``after``, ``observe``. After every input
 the world asks for ``next_deadline`` and sees that ``handle_timeout`` is called then. Inputs that are no message (a
 user's call, a closed connection) come by ``Host.call``.
 """
@@ -35,6 +35,9 @@ class Process:
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` is due; asked after each input."""
         return None
+
+    def disconnected(self, now: float, peer: str) -> None:
+        """A connection with the host whose identity is ``peer`` closed: its process ended, or the network did it."""
 
 
 class Machine(Protocol):
