@@ -106,7 +106,7 @@ def test_inputs_wait_while_a_process_is_paused() -> None:
 
 def test_paused_again_while_it_catches_up_it_keeps_what_waits() -> None:
     world, a, b = two()
-    b.cost_s = 1.0
+    b.slow_down(1.0)
     for number in range(4):
         a.send("b", number)
     world.run_for(1.5)
@@ -133,7 +133,7 @@ def test_a_timer_that_waited_goes_off_before_or_after_the_messages_that_waited()
 
 def test_a_slow_host_takes_its_time_for_each_input() -> None:
     world, a, b = two()
-    b.cost_s = 0.5
+    b.slow_down(0.5)
     for number in range(3):
         a.send("b", number)
     world.run_for(5.0)

@@ -116,7 +116,7 @@ class Host:
     @property
     def troubled_at(self) -> float:
         """When something last was wrong with it or its links, as a checker must know; infinity if something is now."""
-        if self.process is None or self.is_paused:
+        if self.process is None or self.is_paused or self.cost_s:
             return NEVER
         return max(self.changed_at, self.world.network.troubled_at(self.name))
 
@@ -129,6 +129,11 @@ class Host:
         self.process = process = self._program(self)
         take_input(self, process.start, ())
         return process
+
+    def start_again(self) -> None:
+        """Start the program unless it runs."""
+        if self.process is None:
+            self.start()
 
     def kill(self) -> None:
         """The process is gone. The kernel closes its connections: its peers learn of it, once they have all it sent."""
@@ -178,6 +183,11 @@ class Host:
         if self.process is not None and not self.is_paused:
             self.pause()
             self.world.push_after(seconds, resume, self, self.run, None)
+
+    def slow_down(self, cost_s: float) -> None:
+        """Let every input from now on take so many seconds of the process's time; 0.0: as fast as ever again."""
+        self.cost_s = cost_s
+        self.changed_at = self.world.now
 
     def drift(self, rate: float) -> None:
         """Its clocks run at ``rate`` from now on."""

@@ -7,9 +7,10 @@ not be changed afterwards, which frozen messages see to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from heapq import heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.errors import check
 from zmesh.testing.conditions import Conditions, Rule
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from zmesh.testing.world import World
 
 __all__ = ["Link", "Network"]
+
+REMEMBERED: Final = 1024  # rules that are over: a checker asks about the last seconds
 
 
 class Link:
@@ -55,7 +58,9 @@ class Network:
         self._world = world
         self._base: dict[tuple[str, str], Conditions] = {}  # by names of hosts
         self._rules: list[Rule] = []
-        self._trouble_ended: dict[str, float] = {}  # by names of hosts
+        self._ended: deque[tuple[float, Rule]] = deque(
+            maxlen=REMEMBERED
+        )  # rules that were trouble, and when they ended
 
     # -- what a scenario does ------------------------------------------------------------------------------------------
 
@@ -101,10 +106,12 @@ class Network:
         return any(rule.cut and rule.covers(source, target) for rule in self._rules)
 
     def troubled_at(self, name: str) -> float:
-        """When a rule that is trouble last covered the links of this host by name; infinity if one does."""
-        if any(rule.is_trouble and name in rule.names for rule in self._rules):
-            return NEVER
-        return self._trouble_ended.get(name, 0.0)
+        """When a rule that is trouble last named this host; infinity if one does now."""
+        return self._troubled_at(lambda rule: name in rule.names)
+
+    def pair_troubled_at(self, one: str, other: str) -> float:
+        """When a rule that is trouble last covered a link between these two; infinity if one does now."""
+        return self._troubled_at(lambda rule: rule.covers(one, other) or rule.covers(other, one))
 
     def place(self, host: Host, address: str) -> None:
         """Put a host at an address; from where it was it is gone. What is under way to it still arrives."""
@@ -174,7 +181,12 @@ class Network:
 
     def _forget(self, rule: Rule) -> None:
         if rule.is_trouble:
-            self._trouble_ended |= dict.fromkeys(rule.names, self._world.now)
+            self._ended.append((self._world.now, rule))
+
+    def _troubled_at(self, concerns: Callable[[Rule], bool]) -> float:
+        if any(rule.is_trouble and concerns(rule) for rule in self._rules):
+            return NEVER
+        return max((ended_at for ended_at, rule in self._ended if concerns(rule)), default=0.0)
 
     def _new_link(self, source: Host, address: str) -> Link | None:
         target = self.at_address.get(address)
