@@ -68,7 +68,7 @@ class Host:
         self.armed = NEVER  # the deadline for which the earliest timer stands in the queue
         self.inbox: deque[Waiting] | None = None  # inputs that wait, while the process is paused or busy
         self.is_paused = False
-        self.changed_at = 0.0  # when it was last started, ended or resumed
+        self.changed_at = -NEVER  # when it was last ended, started again, or resumed
         self._spins = (0.0, 0)
 
     # -- for the process -----------------------------------------------------------------------------------------------
@@ -123,8 +123,9 @@ class Host:
     def start(self) -> Process:
         """Start the program, for the first time or again."""
         check(self.process is None, f"{self.name} is up already")
+        if self.run:
+            self.changed_at = self.world.now
         self.run += 1
-        self.changed_at = self.world.now
         self.is_open = True
         self.process = process = self._program(self)
         take_input(self, process.start, ())

@@ -186,7 +186,7 @@ class Network:
     def _troubled_at(self, concerns: Callable[[Rule], bool]) -> float:
         if any(rule.is_trouble and concerns(rule) for rule in self._rules):
             return NEVER
-        return max((ended_at for ended_at, rule in self._ended if concerns(rule)), default=0.0)
+        return max((ended_at for ended_at, rule in self._ended if concerns(rule)), default=-NEVER)
 
     def _new_link(self, source: Host, address: str) -> Link | None:
         target = self.at_address.get(address)

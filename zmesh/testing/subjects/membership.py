@@ -81,7 +81,7 @@ class MembershipProcess(MachineProcess):
         super().__init__(host, self.machine_class(self.record, timings, host.random("membership")))
         self.node_id = host.identity
         self.routes: dict[str, str] = {}  # node_id -> the address at which it was met
-        self.events: list[MemberEvent] = []
+        self.events: list[tuple[float, MemberEvent]] = []  # and when it was told of them
         self.reports: list[Report] = []
         self._seeds = tuple(seeds)
         self._dials: dict[str, int] = {}  # node_id -> the dial that counts
@@ -132,7 +132,7 @@ class MembershipProcess(MachineProcess):
             case Introduce(contact):
                 self._dial(contact.node_id, contact.hosts)
             case Notify(event):
-                self.events.append(event)
+                self.events.append((self.host.now, event))
                 self.host.observe(event)
             case Report():
                 self.reports.append(effect)
@@ -191,7 +191,7 @@ class MembershipProcess(MachineProcess):
 
     def kinds(self, node_id: str) -> list[MemberEventKind]:
         """What it was told about a member, in order."""
-        return [event.kind for event in self.events if event.record.node_id == node_id]
+        return [event.kind for _, event in self.events if event.record.node_id == node_id]
 
 
 class FalseDeaths(Checker):
@@ -209,6 +209,8 @@ class FalseDeaths(Checker):
         dead = self.world.hosts.get(node_id)
         if dead is None or not isinstance(dead.process, MembershipProcess):
             return
+        if sum(other.identity == host.identity and other.is_up for other in self.world.hosts.values()) > 1:
+            return  # of two nodes with one name neither is healthy
         is_it = dead.process.record.incarnation == observation.record.incarnation
         troubled_at = max(dead.troubled_at, self.world.network.pair_troubled_at(host.name, node_id))
         if is_it and troubled_at < self.world.now - self._excused_s:
