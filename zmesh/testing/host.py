@@ -15,6 +15,7 @@ from zmesh.testing.randomness import stream
 
 if TYPE_CHECKING:
     from zmesh.testing.network import Link
+    from zmesh.testing.streams import Stream
     from zmesh.testing.world import World
 
 __all__ = ["Host"]
@@ -48,6 +49,7 @@ class Host:
         "run",
         "sent",
         "sent_bytes",
+        "streams",
         "world",
     )
 
@@ -58,6 +60,7 @@ class Host:
         self.clock = Clock()
         self.process: Process | None = None
         self.links: dict[str, Link] = {}  # by address
+        self.streams: list[Stream] = []  # of the present process
         self.chance = stream(world.seed, "network", name).random
         self.is_open = False  # up, and takes inputs at once
         self.cost_s = 0.0  # of computing, for every input: a slow node
@@ -149,6 +152,7 @@ class Host:
     def _end(self) -> None:
         self.changed_at = self.world.now
         self.process = None
+        self.streams = []
         self.inbox = None
         self.armed = NEVER
         self.is_open = self.is_paused = False

@@ -21,6 +21,7 @@ from zmesh.testing.inputs import deliver
 from zmesh.testing.network import Network
 from zmesh.testing.process import Process
 from zmesh.testing.randomness import stream
+from zmesh.testing.streams import arrive
 from zmesh.testing.trace import Trace
 
 __all__ = ["World", "WorldStatistics"]
@@ -154,8 +155,8 @@ class World:
         self.now = at
         self.events += 1
         self.trace.numbers.extend((at, order))
-        if self._full_trace and action is deliver:
-            self.trace.add_text(f"{second} > {first.name}: {third!r}")
+        if self._full_trace and action in (deliver, arrive):
+            self.trace.add_text(f"{second}: {third!r}")
         action(first, second, third)
         for checker in self._steppers:
             checker.stepped()
