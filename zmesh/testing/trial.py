@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zmesh.testing.checkers import SimulationFailure
+from zmesh.testing.checkers import LivenessFailure, SimulationFailure
 from zmesh.testing.faults import Begin, Nemesis
 from zmesh.testing.randomness import stream
 from zmesh.testing.scenario import Scenario, Settings
@@ -49,6 +50,13 @@ class Outcome:
     def is_failure(self) -> bool:
         """Whether something was wrong."""
         return bool(self.failure)
+
+    @property
+    def signature(self) -> str:
+        """What kind of failure it is, without times, numbers and names: equal for two faces of one bug."""
+        kind, _, what = self.failure.partition(": ")
+        what = "" if kind.startswith(LivenessFailure.kind) else what
+        return re.sub(r"\d[\d.]*|\bn#", "#", f"{kind.partition(',')[0]}: {what}") if self.failure else ""
 
 
 def run_trial(scenario: Scenario, subject_class: type[Subject], *, full_trace: bool = False) -> Outcome:

@@ -142,7 +142,7 @@ class MembershipProcess(MachineProcess):
     # -- introductions -------------------------------------------------------------------------------------------------
 
     def _dial_seeds(self) -> None:
-        met = frozenset(self.routes.values())
+        met = [self.routes.get(node_id) for node_id in self.view()]
         for address in self._seeds:
             if address not in met and address != self.host.address:
                 self._dial("", (address,))
