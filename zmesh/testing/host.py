@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.errors import check
 from zmesh.testing.clocks import Clock
+from zmesh.testing.disk import Disk
 from zmesh.testing.inputs import NEVER, Waiting, call_back, fire, resume, send_later, take_input, time_out, work_off
 from zmesh.testing.process import Process
 from zmesh.testing.randomness import stream
@@ -28,6 +29,7 @@ class Host:
     """One computer. ``name`` is its own in the world, ``identity`` what receivers are told, ``address`` where it is."""
 
     __slots__ = (
+        "_disk",
         "_program",
         "_spins",
         "address",
@@ -66,6 +68,7 @@ class Host:
         self.cost_s = 0.0  # of computing, for every input: a slow node
         self.busy_s = 0.0  # of this input so far: what is sent now leaves so much later
         self.sent = self.sent_bytes = self.received = 0
+        self._disk: Disk | None = None  # made when it is used
         self._program = program
         self.run = 0  # how many processes have been started here
         self.armed = NEVER  # the deadline for which the earliest timer stands in the queue
@@ -100,6 +103,13 @@ class Host:
     def after(self, seconds: float, callback: Callable[..., None], *args: Any) -> None:
         """Call back in the same run, when this host's clock is ``seconds`` further and the process runs."""
         self.world.push_after(seconds / self.clock.rate, call_back, self, self.run, (callback, args))
+
+    @property
+    def disk(self) -> Disk:
+        """What outlives the process."""
+        if self._disk is None:
+            self._disk = Disk(stream(self.world.seed, "disk", self.name), self.spend)
+        return self._disk
 
     def observe(self, observation: Any) -> None:
         """Tell the world's checkers and its trace what has become known here."""
@@ -146,7 +156,9 @@ class Host:
             self._end()
 
     def power_off(self) -> None:
-        """The host is gone, at once and without a word."""
+        """The host is gone, at once and without a word; what its disk had not secured is left to chance."""
+        if self._disk is not None:
+            self._disk.power_off()
         self._end()
 
     def _end(self) -> None:
