@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[1]
 SIMULATED = [path for name in ("core", "testing") for path in sorted((ROOT / "zmesh" / name).rglob("*.py"))]
 # These run simulations and are in none: they count CPU seconds, cores and processes.
 OUTSIDE = {
-    "zmesh/testing/__main__.py",
     "zmesh/testing/commands.py",
     "zmesh/testing/replay.py",
     "zmesh/testing/report.py",

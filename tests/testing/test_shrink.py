@@ -51,7 +51,7 @@ def test_it_does_not_slip_to_another_bug() -> None:
     """A scenario with an unknown kind of fault fails too, but differently."""
     outcome = failing(1)[0]
     first = outcome.scenario.faults[0]
-    slippery = replace(first, kind="unheard of", at=outcome.failed_at + 1.0)
+    slippery = replace(first, kind="unheard of", at=outcome.ended_at + 1.0)
     with_trap = run(replace(outcome.scenario, faults=(*outcome.scenario.faults, slippery)))
     assert with_trap.signature == outcome.signature
     assert shrink(with_trap, run).outcome.signature == outcome.signature

@@ -18,8 +18,9 @@ from zmesh.testing.delays import Delay
 from zmesh.testing.faults import Fault
 from zmesh.testing.randomness import stream
 
-__all__ = ["Draw", "Scenario", "Settings", "draw_scenario", "from_json", "names_of", "to_json"]
+__all__ = ["PLAIN_DELAY_S", "Draw", "Scenario", "Settings", "draw_scenario", "from_json", "names_of", "to_json"]
 
+PLAIN_DELAY_S: Final = (0.0002, 0.002)
 CHANCE_OF_A_KIND: Final = 0.5
 QUIET_S: Final = 3.0  # at the start: everybody gets to know everybody
 
@@ -33,7 +34,7 @@ class Scenario:
     nodes: int
     fault_s: float  # of the safety phase
     settle_s: float  # within which all must be well again, once everything is healed
-    delay_s: tuple[float, float] = (0.0002, 0.002)  # least and mean
+    delay_s: tuple[float, float] = PLAIN_DELAY_S  # least and mean
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0

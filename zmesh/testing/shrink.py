@@ -8,19 +8,18 @@ parts first, then single ones. It ends when no step helps, so that each fault th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from zmesh.errors import check
 from zmesh.testing.faults import Fault
-from zmesh.testing.scenario import Scenario, names_of
+from zmesh.testing.scenario import PLAIN_DELAY_S, Scenario, names_of
 from zmesh.testing.trial import Outcome
 
 __all__ = ["Shrunk", "shrink"]
 
 MAX_TRIALS: Final = 1000  # a trial takes a fraction of a second, and few scenarios need half as many
 SLACK_S: Final = 2.0  # after the failure: the next simplification may make it come a little later
-KINDER: Final = ("loss", "duplicate", "reorder", "skew_s", "drift")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def _end_earlier(outcome: Outcome) -> Iterator[Scenario]:
     """What has not begun when it fails is not needed; and perhaps much less will do."""
     scenario = outcome.scenario
     last = max((fault.at for fault in scenario.faults), default=0.0)
-    for end in (outcome.failed_at + SLACK_S, last + SLACK_S, scenario.fault_s / 2):
+    for end in (outcome.ended_at + SLACK_S, last + SLACK_S, scenario.fault_s / 2):
         if end < scenario.fault_s * 0.9:
             kept = tuple(fault for fault in scenario.faults if fault.at < end)
             yield replace(scenario, fault_s=round(end, 3), faults=kept)
@@ -118,12 +117,12 @@ def _among(faults: tuple[Fault, ...], names: list[str]) -> tuple[Fault, ...]:
 
 def _kinder(outcome: Outcome) -> Iterator[Scenario]:
     scenario = outcome.scenario
-    for name in KINDER:
-        if getattr(scenario, name):
-            yield replace(scenario, **{name: 0.0})
-    default = next(field.default for field in fields(Scenario) if field.name == "delay_s")
-    if scenario.delay_s != default:
-        yield replace(scenario, delay_s=default)
+    yield replace(scenario, loss=0.0)
+    yield replace(scenario, duplicate=0.0)
+    yield replace(scenario, reorder=0.0)
+    yield replace(scenario, skew_s=0.0)
+    yield replace(scenario, drift=0.0)
+    yield replace(scenario, delay_s=PLAIN_DELAY_S)
 
 
 def _shorter_faults(outcome: Outcome) -> Iterator[Scenario]:

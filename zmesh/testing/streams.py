@@ -58,6 +58,11 @@ class Stream:
         source.streams.append(self)
         self._try_later()
 
+    @property
+    def name(self) -> str:
+        """Where from and where to."""
+        return f"{self.source.name}>{self.address}"
+
     def send(self, message: Any) -> bool:
         """Put a message in; False if there is no connection that would take it."""
         if not self.is_open:

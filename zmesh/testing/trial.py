@@ -43,7 +43,7 @@ class Outcome:
     digest: str
     statistics: WorldStatistics
     failure: str = ""  # the kind of failure and what it says
-    failed_at: float = 0.0
+    ended_at: float = 0.0  # simulated time
     settled_s: float = 0.0  # from the healing to the convergence
 
     @property

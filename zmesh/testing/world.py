@@ -156,7 +156,7 @@ class World:
         self.events += 1
         self.trace.numbers.extend((at, order))
         if self._full_trace and action in (deliver, arrive):
-            self.trace.add_text(f"{second}: {third!r}")
+            self.trace.add_text(f"{first.name} {second}: {third!r}")
         action(first, second, third)
         for checker in self._steppers:
             checker.stepped()

@@ -8,6 +8,7 @@ import pytest
 
 from zmesh.core.delivery import ReceiveSession, SendSession, Verdict
 from zmesh.core.delivery.sender import DeliveryEffect
+from zmesh.testing import assert_holds
 from zmesh.testing.scenario import draw_scenario
 from zmesh.testing.subjects.delivery import DeliveryProcess, DeliverySubject
 from zmesh.testing.trial import run_trial
@@ -15,14 +16,14 @@ from zmesh.testing.trial import run_trial
 SEEDS = 40  # within which each missing rule must be noticed
 
 
-def failures(process: type[DeliveryProcess], seed: int) -> str:
+def failure_of(process: type[DeliveryProcess], seed: int) -> str:
     subject = type("Ablated", (DeliverySubject,), {"process_class": process})
     return run_trial(draw_scenario(DeliverySubject.settings, seed), subject).failure
 
 
 @pytest.mark.parametrize("seed", range(25))
 def test_everything_is_delivered_once_and_in_order(seed: int) -> None:
-    assert failures(DeliveryProcess, seed) == ""
+    assert_holds(DeliverySubject, seed)
 
 
 # -- each rule of the protocol, taken away --------------------------------------------------------------------------
@@ -98,5 +99,5 @@ def _process(
     ],
 )
 def test_the_simulation_notices_when_a_rule_is_missing(process: type[DeliveryProcess], complaint: str) -> None:
-    found = next((failure for seed in range(SEEDS) if (failure := failures(process, seed))), "")
+    found = next((failure for seed in range(SEEDS) if (failure := failure_of(process, seed))), "")
     assert re.search(complaint, found), found
