@@ -122,10 +122,10 @@ class Network:
     def place(self, host: Host, address: str) -> None:
         """Put a host at an address; from where it was it is gone. What is under way to it still arrives."""
         check(address not in self.at_address, f"{address} is taken")
-        self.at_address.pop(host.address, None)
-        for other in self._world.hosts.values():
-            other.links.pop(host.address, None)
-            other.links.pop(address, None)
+        if self.at_address.get(host.address) is host:
+            del self.at_address[host.address]
+            for other in self._world.hosts.values():
+                other.links.pop(host.address, None)
         host.address = address
         self.at_address[address] = host
 
