@@ -30,7 +30,6 @@ class Host:
 
     __slots__ = (
         "_disk",
-        "_program",
         "_spins",
         "address",
         "armed",
@@ -47,6 +46,7 @@ class Host:
         "name",
         "number",
         "process",
+        "program",
         "received",
         "run",
         "sent",
@@ -69,7 +69,7 @@ class Host:
         self.busy_s = 0.0  # of this input so far: what is sent now leaves so much later
         self.sent = self.sent_bytes = self.received = 0
         self._disk: Disk | None = None  # made when it is used
-        self._program = program
+        self.program = program  # what the next start starts: another version of it, in an upgrade
         self.run = 0  # how many processes have been started here
         self.armed = NEVER  # the deadline for which the earliest timer stands in the queue
         self.inbox: deque[Waiting] | None = None  # inputs that wait, while the process is paused or busy
@@ -140,7 +140,7 @@ class Host:
             self.changed_at = self.world.now
         self.run += 1
         self.is_open = True
-        self.process = process = self._program(self)
+        self.process = process = self.program(self)
         take_input(self, process.start, ())
         return process
 
@@ -163,6 +163,8 @@ class Host:
 
     def _end(self) -> None:
         self.changed_at = self.world.now
+        if self.process is not None:
+            self.process.ended()
         self.process = None
         self.streams = []
         self.inbox = None

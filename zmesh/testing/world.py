@@ -56,6 +56,8 @@ class World:
         self.network = Network(self, conditions)
         self.trace = Trace()
         self.events = 0
+        self.graveyard: list[Any] = []  # what is left of dead processes: nothing may happen when it is collected
+        self._failure: SafetyViolation | None = None
         self._full_trace = full_trace
         self._observers: list[Checker] = []
         self._steppers: list[Checker] = []
@@ -115,10 +117,16 @@ class World:
         while self._run_batch(when):
             self.trace.flush()
         self.now = max(self.now, when)
+        if self._failure is not None:
+            raise self._failure  # once more: a program may have caught it
 
     def run_for(self, seconds: float) -> None:
         """Let ``seconds`` of true time pass."""
         self.run_until(self.now + seconds)
+
+    def step(self, until: float = float("inf")) -> bool:
+        """Let the next event happen, if it comes no later than ``until``; whether there was one."""
+        return self._run_carefully(until)
 
     def converge(self, complaints: Callable[[], list[str]], within_s: float, *, every_s: float = 0.25) -> float:
         """Run until there are no complaints; how long it took. Raises ``LivenessFailure`` after ``within_s``."""
@@ -172,7 +180,9 @@ class World:
 
     def fail(self, host: Host | None, what: str) -> None:
         """Something happened that must never happen."""
-        raise SafetyViolation(what, at=self.now, host=host.name if host is not None else "")
+        if self._failure is None:
+            self._failure = SafetyViolation(what, at=self.now, host=host.name if host is not None else "")
+        raise self._failure
 
     def statistics(self) -> WorldStatistics:
         """What has happened so far, in numbers."""
