@@ -143,16 +143,19 @@ class World:
         if self._full_trace or self._steppers:
             return self._run_carefully(when)
         queue, pop, record = self.queue, heappop, self.trace.numbers.append
-        for done in range(BATCH):
-            if not queue or queue[0][0] > when:
-                self.events += done
-                return False
-            at, order, action, first, second, third = pop(queue)
-            self.now = at
-            record(at)
-            record(order)
-            action(first, second, third)
-        self.events += BATCH
+        done = 0
+        try:
+            for done in range(1, BATCH + 1):
+                if not queue or queue[0][0] > when:
+                    done -= 1
+                    return False
+                at, order, action, first, second, third = pop(queue)
+                self.now = at
+                record(at)
+                record(order)
+                action(first, second, third)
+        finally:
+            self.events += done
         return True
 
     def _run_carefully(self, when: float) -> bool:
