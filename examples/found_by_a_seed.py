@@ -14,8 +14,20 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from zmesh.testing import Checker, Draw, Host, Outcome, Scenario, Settings, Subject, draw_scenario, run_trial, shrink
-from zmesh.testing.coroutines import Place, program
+from zmesh.testing import (
+    Checker,
+    Draw,
+    Host,
+    Outcome,
+    Place,
+    Scenario,
+    Settings,
+    Subject,
+    draw_scenario,
+    program,
+    run_trial,
+    shrink,
+)
 
 LEASE_S = 2.0
 LOCKS, STORE = "n0", "n1"  # the others are workers

@@ -88,3 +88,15 @@ class FineSubject(BuggySubject):
 class Forgetful(dict[str, float]):
     def get(self, key: str, default: Any = None) -> Any:
         return default
+
+
+class Broken(Process):
+    def start(self, now: float) -> None:
+        self.host.observe(1 / now)
+
+
+class BrokenSubject(FineSubject):
+    """Raises what nobody expects."""
+
+    def build(self) -> None:
+        self.world.add("n0", Broken).start()

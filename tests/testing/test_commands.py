@@ -88,3 +88,10 @@ def test_a_test_of_a_seed_fails_with_the_report() -> None:
     assert assert_holds(FineSubject, 1).settled_s == 0.0
     with pytest.raises(AssertionError, match=rf"was silent for(.|\n)*again: .*--seed {FAILING}"):
         assert_holds(BuggySubject, FAILING)
+
+
+def test_an_exception_of_what_is_tested_is_a_failure_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "tests.testing.bugs:BrokenSubject"]) == 1
+    told = capsys.readouterr().out
+    assert "exception, 0.000000 s: ZeroDivisionError: division by zero" in told
+    assert "in start" in told

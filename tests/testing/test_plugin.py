@@ -104,8 +104,12 @@ def test_a_bug_is_found_by_a_seed_and_shown_again_by_it(project: Path) -> None:
     failed = [line for line in first.splitlines() if line.startswith("FAILED")]
     assert failed
     seed = failed[0].partition("[seed")[2].partition("]")[0]
-    assert f"again: pytest 'test_mine.py::test_counts_grow[seed{seed}]' --first-seed {seed} --seeds 1" in first
-    again = run_pytest(project, f"test_mine.py::test_counts_grow[seed{seed}]", "--first-seed", seed, "--seeds", "1")
+    assert (
+        f"again: pytest 'test_mine.py::test_counts_grow[seed{seed}]' --zmesh-first-seed {seed} --zmesh-seeds 1" in first
+    )
+    again = run_pytest(
+        project, f"test_mine.py::test_counts_grow[seed{seed}]", "--zmesh-first-seed", seed, "--zmesh-seeds", "1"
+    )
     assert "1 failed" in again
     traces = [line for line in (first + again).splitlines() if line.startswith(f"seed {seed}, ")]
     assert len(traces) == 2
@@ -114,4 +118,4 @@ def test_a_bug_is_found_by_a_seed_and_shown_again_by_it(project: Path) -> None:
 
 def test_faults_conditions_and_plain_functions(project: Path) -> None:
     assert "13 passed" in run_pytest(project, "-k", "not grow")
-    assert "7 passed" in run_pytest(project, "-k", "not grow", "--seeds", "3")
+    assert "7 passed" in run_pytest(project, "-k", "not grow", "--zmesh-seeds", "3")

@@ -7,6 +7,7 @@ docs/design/02-simulator.md.
 from zmesh.testing.checkers import Checker, LivenessFailure, SafetyViolation, SimulationFailure
 from zmesh.testing.clocks import Clock
 from zmesh.testing.conditions import EVERYONE, LAN, Conditions, Rule, between
+from zmesh.testing.coroutines import Place, direct, program
 from zmesh.testing.delays import Delay
 from zmesh.testing.disk import Disk, DiskConditions, DiskFile
 from zmesh.testing.faults import Begin, Fault
@@ -16,6 +17,7 @@ from zmesh.testing.process import Machine, MachineProcess, Process
 from zmesh.testing.randomness import derive_seed, stream
 from zmesh.testing.scenario import Draw, Scenario, Settings, draw_scenario, names_of
 from zmesh.testing.shrink import Shrunk, shrink
+from zmesh.testing.simulation import Simulation
 from zmesh.testing.streams import Stream
 from zmesh.testing.trial import Outcome, Subject, run_trial
 from zmesh.testing.world import World, WorldStatistics
@@ -38,12 +40,14 @@ __all__ = [
     "Machine",
     "MachineProcess",
     "Outcome",
+    "Place",
     "Process",
     "Rule",
     "SafetyViolation",
     "Scenario",
     "Settings",
     "Shrunk",
+    "Simulation",
     "SimulationFailure",
     "Stream",
     "Subject",
@@ -52,8 +56,10 @@ __all__ = [
     "assert_holds",
     "between",
     "derive_seed",
+    "direct",
     "draw_scenario",
     "names_of",
+    "program",
     "run_trial",
     "shrink",
     "stream",

@@ -42,16 +42,16 @@ class Nemesis:
         self._kinds = {**KINDS, **(kinds or {})}
         self._open: dict[int, End] = {}
         self._count = 0
-        self._is_over = False
+        self._healings = 0
 
     def schedule(self, faults: tuple[Fault, ...]) -> None:
-        """Have these happen."""
+        """Have these happen, unless everything is healed before."""
         for fault in faults:
-            self._world.at(fault.at, self._begin, fault)
+            self._world.at(fault.at, self._begin, fault, self._healings)
 
     def heal(self) -> None:
         """End every fault now, in the order in which they began; start what is down, resume what is paused."""
-        self._is_over = True
+        self._healings += 1
         for number in list(self._open):
             self._end(number)
         self._world.network.lift_all()
@@ -59,8 +59,8 @@ class Nemesis:
             host.resume()
             host.start_again()
 
-    def _begin(self, fault: Fault) -> None:
-        if self._is_over:
+    def _begin(self, fault: Fault, healings: int) -> None:
+        if healings != self._healings:
             return
         end = self._kinds[fault.kind](self._world, fault)
         if end is not None:

@@ -1,8 +1,9 @@
 """For pytest: tests in the simulation, once for each seed.
 
 ``pytest_plugins = ["zmesh.testing.plugin"]`` in a conftest.py switches it on. A test that takes the fixture
-``simulation`` runs once for each of the seeds of ``@pytest.mark.simulated(seeds=20)``; ``--seeds`` and ``--first-seed``
-change how many. A coroutine function directs the scenario: ``asyncio.sleep`` in it takes simulated time.
+``simulation`` runs once for each of the seeds of ``@pytest.mark.simulated(seeds=20)``; ``--zmesh-seeds`` and
+``--zmesh-first-seed`` change which. A coroutine function directs the scenario: ``asyncio.sleep`` in it takes simulated
+time.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ DEFAULT_SEEDS = 10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--seeds`` and ``--first-seed``."""
+    """``--zmesh-seeds`` and ``--zmesh-first-seed``."""
     group = parser.getgroup("zmesh simulation")
-    group.addoption("--seeds", type=int, help="how many seeds each simulated test gets, in place of what it says")
-    group.addoption("--first-seed", type=int, default=0, help="the first of them (default 0)")
+    group.addoption("--zmesh-seeds", type=int, help="how many seeds each simulated test gets, in place of what it says")
+    group.addoption("--zmesh-first-seed", type=int, default=0, help="the first of them (default 0)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,8 +47,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marker = metafunc.definition.get_closest_marker("simulated")
     said = marker.kwargs.get("seeds", DEFAULT_SEEDS) if marker is not None else DEFAULT_SEEDS
-    count = metafunc.config.getoption("--seeds") or said
-    first = metafunc.config.getoption("--first-seed")
+    count = metafunc.config.getoption("--zmesh-seeds") or said
+    first = metafunc.config.getoption("--zmesh-first-seed")
     seeds = range(first, first + count)
     metafunc.parametrize("simulation", seeds, indirect=True, ids=[f"seed{seed}" for seed in seeds])
 
@@ -75,6 +76,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     found = getattr(item, "funcargs", {}).get("simulation")
     if report.when == "call" and report.failed and isinstance(found, Simulation):
-        again = f"commit {commit()}\nagain: pytest '{item.nodeid}' --first-seed {found.seed} --seeds 1"
+        again = f"commit {commit()}\nagain: pytest '{item.nodeid}' --zmesh-first-seed {found.seed} --zmesh-seeds 1"
         report.sections.append(("simulation", f"{found.describe()}\n{again}"))
     return report

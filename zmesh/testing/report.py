@@ -98,6 +98,7 @@ def describe(outcome: Outcome, subject: str, *, scenario: bool = False) -> str:
         f"  again:  {replay_command(subject, seed)}",
         f"  smaller: {replay_command(subject, seed)} --shrink",
     ]
+    lines += [f"  {line}" for line in outcome.place.splitlines()]
     if scenario:
         lines += ["  scenario:", *(f"  {line}" for line in to_json(outcome.scenario).splitlines())]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -51,6 +52,10 @@ def run_seed(subject: str, seed: int) -> TrialRow:
     )
 
 
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _run_chunk(subject: str, seeds: range) -> list[TrialRow]:
     return [run_seed(subject, seed) for seed in seeds]
 
@@ -61,7 +66,8 @@ def _rows(subject: str, seeds: range, jobs: int) -> Iterator[TrialRow]:
         return
     chunks = iter([seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)])
     # Spawned, not forked: a child that begins with its parent's threads and locks is a source of hangs.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
         waiting: list[Future[list[TrialRow]]] = []
         try:
             while True:
