@@ -53,7 +53,7 @@ def test_every_kind_of_fault_begins_and_ends_without_an_error(kind: str) -> None
 
     amount = {"drift": (0.9, 1.1), "throttle": (100.0, 1000.0)}.get(kind, (0.01, 0.1))
     draw = Draw(kind, 2 if kind == "disconnect" else 1, (0.1, 2.0), amount)
-    Three.settings = Settings("journal", nodes=3, fault_s=20.0, draws=(draw,) * 8)
+    Three.settings = Settings("journal", nodes=3, fault_s=20.0, faults_per_minute=60.0, draws=(draw,) * 8)
     outcome = run_trial(draw_scenario(Three.settings, 4), Three)
     assert outcome.scenario.faults
     assert outcome.signature in ("", "safety violation: what was secured is gone" if kind == "flip_bit" else "")
