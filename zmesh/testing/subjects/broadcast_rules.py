@@ -37,6 +37,7 @@ class Account:
 
     next_record: int | None = None  # delivered or lost so far: everything below
     has_lost_its_say: bool = False  # since it last had everything
+    since: int = 1  # the record at which its latest subscription began
     told: int = 1  # the publisher has read of everything below this
     told_at: float = 0.0
 
@@ -60,7 +61,8 @@ class Accounts(Checker):
             )
             self._end = observation.first + observation.count
         elif isinstance(observation, Subscribed):
-            self.accounts.setdefault(observation.node_id, Account(told=observation.position))
+            account = self.accounts.setdefault(observation.node_id, Account(told=observation.position))
+            account.since = observation.position
         elif isinstance(observation, Heard):
             self._heard(host, self.accounts.setdefault(host.name, Account()), observation)
         elif isinstance(observation, Position):
@@ -88,8 +90,10 @@ class Accounts(Checker):
             account.next_record = first + effect.frame.count
         elif isinstance(effect, Lost):
             self._demand(effect.count > 0 and account.next_record is not None, "nothing is lost", host)
-            self._demand(account.has_lost_its_say, "lost within the window", host)
-            account.next_record = (account.next_record or 0) + effect.count
+            end = (account.next_record or 0) + effect.count
+            # A late note of before it joined again may make it count what it had no claim to.
+            self._demand(account.has_lost_its_say or end <= account.since, "lost within the window", host)
+            account.next_record = end
         elif account.next_record is None:
             account.next_record = heard.expected or None
         else:

@@ -114,6 +114,8 @@ class DeliveryProcess(Process):
             self._pause_s = chance.choice(PAUSES_S)
         for _ in range(chance.choice((1, 1, 1, 5)) if self.is_user_active else 0):
             self._commit(chance.randint(1, 3), chance.choice((chance.randint(1, MAX_SIZE), MAX_SIZE)))
+        if self.sending.room_bytes <= 0:
+            self.sending.want_probe(self.host.now)  # somebody waits for credit, even when all is sent that will be
         self.host.after(chance.expovariate(1.0 / self._pause_s), self._act)
 
     def _commit(self, count: int, size: int) -> None:
