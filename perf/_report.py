@@ -27,6 +27,9 @@ UNITS = {
     "p50_us": "us",
     "p99_us": "us",
     "p999_us": "us",
+    "seeds_per_cpu_second": "1/s",
+    "events_per_cpu_second": "1/s",
+    "cpu_s_per_simulated_minute": "s",
 }
 RATIO_METRICS = ("messages_per_second", "requests_per_second", "p50_us", "p99_us")
 
