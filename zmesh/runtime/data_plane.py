@@ -159,6 +159,9 @@ class DataPlane:
             self._receive(part, attachment)
         except ProtocolViolation as violation:
             self._refuse(part, violation)
+        except BaseException:
+            self._read_on_soon()  # an interrupt in a handler, or a bug of ours: the rest is still there to be read
+            raise
 
     def _receive(self, part: zmq.Frame, attachment: zmq.Frame | None) -> None:
         try:
