@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +67,19 @@ def test_a_soak_on_two_cores_finds_what_one_core_finds(tmp_path: Path) -> None:
     assert f"python -m zmesh.testing run {BUGGY} --seed {seed}" in done.stdout
     assert f"FAILED {BUGGY} seed {seed}" in done.stderr
     assert (tmp_path / "soak.txt").read_text(encoding="utf-8") == done.stdout
+
+
+def test_an_interrupted_soak_reports_what_it_has() -> None:
+    command = [sys.executable, "-m", "zmesh.testing", "soak", BUGGY, "--seeds", "100000", "--jobs", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as soaking:
+        assert soaking.stderr is not None
+        assert "FAILED" in soaking.stderr.readline()  # it is under way
+        os.killpg(soaking.pid, signal.SIGINT)  # as a terminal does it: the workers get it too
+        told, errors = soaking.communicate(timeout=60)
+    assert soaking.returncode == 1
+    assert re.search(r"\d+ of 100000 seeds from 0, \d+ failed", told)
+    assert "Traceback" not in errors
 
 
 def test_a_soak_without_failures_succeeds() -> None:
