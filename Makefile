@@ -68,7 +68,7 @@ check: $(VENV)/.installed-dev
 # The cores run a second time with asserts stripped: their invariants must not hang on `assert`.
 .PHONY: test
 test: system-packages $(VENV)/.installed-dev check
-	$(BIN)/python -O -m pytest -q -W 'ignore:assertions not in test modules' tests/core tests/wire
+	$(BIN)/python -O -m pytest -q -W 'ignore:assertions not in test modules' tests/core tests/testing tests/wire
 	timeout --foreground --signal=INT --kill-after=30 $(TEST_SECONDS) $(PYTEST)
 
 .PHONY: bench

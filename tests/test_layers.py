@@ -36,6 +36,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "runtime": frozenset({"*", "msgspec", "zmq"}),
     "patterns": frozenset({"*", "zmq"}),
     "tools": frozenset({"*", "msgspec"}),
+    "testing": frozenset({"*", "msgspec"}),
 }
 COMPOSITION = frozenset({"*", "msgspec", "uvloop", "zmq"})  # the four components and what ties them together
 OUTSIDE |= {path.name: COMPOSITION for path in sorted(PACKAGE.glob("[a-z]*.py")) if path.name not in OUTSIDE}
@@ -46,6 +47,7 @@ BROKEN_ON_PURPOSE = {
     "the codec imports msgpack and msgspec alone": ("wire/planted_too.py", "import zmq"),
     "keys and certificates know no sockets": ("security/planted.py", "import asyncio"),
     "discovery knows neither ZeroMQ nor keys": ("discovery/planted.py", "import nacl"),
+    "the simulator knows no sockets": ("testing/planted.py", "import zmq"),
     "patterns work without a mesh": ("patterns/planted.py", "import zmesh.config"),
     "the programs use the public API alone (zmesh and zmesh.security)": (
         "tools/planted.py",

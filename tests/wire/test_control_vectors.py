@@ -9,10 +9,10 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from tests.core.membership.simulation import make_record
 from zmesh.core.introduction.messages import Enrol, Hello, Welcome
 from zmesh.core.membership.member import digest_of
 from zmesh.core.membership.messages import Contact, Contacts, Heartbeat, RecordAnswer
+from zmesh.testing.subjects.membership import make_record
 from zmesh.wire.control import decode_control, decode_introduction, encode_control, encode_introduction
 
 SPEC = (Path(__file__).parents[2] / "docs" / "spec" / "02-control-plane.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.core.membership.simulation import TIMINGS, make_record
+from tests.core.membership.mesh import TIMINGS
 from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.member import Status, contact_of, digest_of
 from zmesh.core.membership.messages import (
@@ -28,6 +28,7 @@ from zmesh.core.membership.messages import (
 )
 from zmesh.core.membership.roster import MAX_MEMBERS
 from zmesh.errors import InternalError
+from zmesh.testing.subjects.membership import make_record
 
 A = make_record("a", 100, "host-a")
 B = make_record("b", 200, "host-b")

@@ -1,0 +1,218 @@
+"""What goes wrong in a scenario: faults as plain data, and how each kind begins and ends.
+
+A fault says all about itself (what, when, how long, whom, how much), so that a scenario can be printed, edited, and
+shrunk by leaving faults out. ``Begin`` functions start a fault and return what ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zmesh.testing.conditions import EVERYONE, Rule, between
+from zmesh.testing.delays import Delay
+
+if TYPE_CHECKING:
+    from zmesh.testing.world import World
+
+__all__ = ["KINDS", "Begin", "Fault", "Nemesis", "rest_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong. ``for_s`` is 0 for what is done at once; what ``amount`` means depends on the kind."""
+
+    kind: str
+    at: float
+    for_s: float
+    hosts: tuple[str, ...]
+    amount: float = 0.0
+
+
+End = Callable[[], None]
+Begin = Callable[["World", Fault], End | None]
+
+
+class Nemesis:
+    """Lets faults happen at their times, and ends them all when it is told to."""
+
+    def __init__(self, world: World, kinds: Mapping[str, Begin] | None = None) -> None:
+        self._world = world
+        self._kinds = {**KINDS, **(kinds or {})}
+        self._open: dict[int, End] = {}
+        self._count = 0
+        self._is_over = False
+
+    def schedule(self, faults: tuple[Fault, ...]) -> None:
+        """Have these happen."""
+        for fault in faults:
+            self._world.at(fault.at, self._begin, fault)
+
+    def heal(self) -> None:
+        """End every fault now, in the order in which they began; start what is down, resume what is paused."""
+        self._is_over = True
+        for number in list(self._open):
+            self._end(number)
+        self._world.network.lift_all()
+        for host in self._world.hosts.values():
+            host.resume()
+            host.start_again()
+
+    def _begin(self, fault: Fault) -> None:
+        if self._is_over:
+            return
+        end = self._kinds[fault.kind](self._world, fault)
+        if end is not None:
+            self._count += 1
+            self._open[self._count] = end
+            self._world.after(fault.for_s, self._end, self._count)
+
+    def _end(self, number: int) -> None:
+        end = self._open.pop(number, None)
+        if end is not None:
+            end()
+
+
+def rest_of(world: World, some: tuple[str, ...]) -> tuple[str, ...]:
+    """All the other hosts."""
+    return tuple(name for name in world.hosts if name not in some)
+
+
+# -- of hosts ----------------------------------------------------------------------------------------------------------
+
+
+def _kill(world: World, fault: Fault) -> End:
+    host = world.hosts[fault.hosts[0]]
+    host.kill()
+    return host.start_again
+
+
+def _power_off(world: World, fault: Fault) -> End:
+    host = world.hosts[fault.hosts[0]]
+    host.power_off()
+    return host.start_again
+
+
+def _pause(world: World, fault: Fault) -> End:
+    host = world.hosts[fault.hosts[0]]
+    host.pause()
+    return host.resume
+
+
+def _slow(world: World, fault: Fault) -> End:
+    host = world.hosts[fault.hosts[0]]
+    host.slow_down(fault.amount)
+    return lambda: host.slow_down(0.0)
+
+
+def _drift(world: World, fault: Fault) -> End:
+    host = world.hosts[fault.hosts[0]]
+    host.drift(fault.amount)
+    return lambda: host.drift(1.0)
+
+
+def _step_wall(world: World, fault: Fault) -> None:
+    world.hosts[fault.hosts[0]].clock.step_wall(fault.amount)
+
+
+# -- of the network ----------------------------------------------------------------------------------------------------
+
+
+def _in_force(world: World, *rules: Rule) -> End:
+    world.network.apply(*rules)
+    return lambda: world.network.lift(*rules)
+
+
+def _cut_out(world: World, fault: Fault) -> End:
+    return _in_force(world, *between(fault.hosts, rest_of(world, fault.hosts), both_ways=False))
+
+
+def _cut_in(world: World, fault: Fault) -> End:
+    return _in_force(world, *between(rest_of(world, fault.hosts), fault.hosts, both_ways=False))
+
+
+def _partition(world: World, fault: Fault) -> End:
+    return _in_force(world, *between(fault.hosts, rest_of(world, fault.hosts)))
+
+
+def _bridge(world: World, fault: Fault) -> End:
+    """The first host sees everybody; the others named do not see those not named."""
+    half = fault.hosts[1:]
+    return _in_force(world, *between(half, rest_of(world, fault.hosts)))
+
+
+def _flap(world: World, fault: Fault) -> End:
+    """Cut off and connected in turn, each for ``amount`` seconds."""
+    rules = between(fault.hosts, rest_of(world, fault.hosts))
+    state = {"is_over": False, "is_cut": False}
+
+    def turn() -> None:
+        if not state["is_over"]:
+            toggle()
+            world.after(fault.amount, turn)
+
+    def toggle() -> None:
+        change = world.network.lift if state["is_cut"] else world.network.apply
+        change(*rules)
+        state["is_cut"] = not state["is_cut"]
+
+    def end() -> None:
+        state["is_over"] = True
+        if state["is_cut"]:
+            toggle()
+
+    turn()
+    return end
+
+
+def _clog(world: World, fault: Fault) -> End:
+    return _in_force(world, Rule(fault.hosts, EVERYONE, clog=True))
+
+
+def _loss(world: World, fault: Fault) -> End:
+    return _in_force(world, Rule(fault.hosts or EVERYONE, EVERYONE, loss=fault.amount))
+
+
+def _duplicate(world: World, fault: Fault) -> End:
+    return _in_force(world, Rule(fault.hosts or EVERYONE, EVERYONE, duplicate=fault.amount))
+
+
+def _reorder(world: World, fault: Fault) -> End:
+    """A third of the messages may be late by ``amount`` seconds."""
+    return _in_force(world, Rule(fault.hosts or EVERYONE, EVERYONE, reorder=1 / 3, reorder_s=fault.amount))
+
+
+def _throttle(world: World, fault: Fault) -> End:
+    return _in_force(world, Rule(fault.hosts or EVERYONE, EVERYONE, bytes_per_s=fault.amount))
+
+
+def _delay(world: World, fault: Fault) -> End:
+    return _in_force(world, Rule(fault.hosts or EVERYONE, EVERYONE, delay=Delay.exponential(0.0, fault.amount)))
+
+
+def _disconnect(world: World, fault: Fault) -> None:
+    one, other = (world.hosts[name] for name in fault.hosts)
+    world.network.close(one, other)
+
+
+KINDS: Mapping[str, Begin] = {
+    "kill": _kill,
+    "power_off": _power_off,
+    "pause": _pause,
+    "slow": _slow,
+    "drift": _drift,
+    "step_wall": _step_wall,
+    "cut_out": _cut_out,
+    "cut_in": _cut_in,
+    "partition": _partition,
+    "bridge": _bridge,
+    "flap": _flap,
+    "clog": _clog,
+    "loss": _loss,
+    "duplicate": _duplicate,
+    "reorder": _reorder,
+    "throttle": _throttle,
+    "delay": _delay,
+    "disconnect": _disconnect,
+}

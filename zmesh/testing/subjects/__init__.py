@@ -1,0 +1,3 @@
+"""What is under test: zmesh's own protocols as the simulator hosts them, each with its checkers."""
+
+__all__: list[str] = []

@@ -1,0 +1,85 @@
+"""One trial: build the subject, let the faults of the scenario happen, heal everything, demand convergence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zmesh.testing.checkers import SimulationFailure
+from zmesh.testing.faults import Begin, Nemesis
+from zmesh.testing.randomness import stream
+from zmesh.testing.scenario import Scenario, Settings
+from zmesh.testing.world import World, WorldStatistics
+
+__all__ = ["Outcome", "Subject", "run_trial"]
+
+
+class Subject:
+    """What is under test. ``settings`` says what it must endure; ``kinds`` are faults that only it knows."""
+
+    settings: ClassVar[Settings]
+    kinds: ClassVar[Mapping[str, Begin]] = {}
+
+    def __init__(self, world: World, scenario: Scenario) -> None:
+        self.world = world
+        self.scenario = scenario
+
+    def build(self) -> None:
+        """Add the hosts (named by ``names_of``), start them, and let the checkers watch."""
+        raise NotImplementedError
+
+    def complaints(self) -> list[str]:
+        """What keeps it from having converged."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial went. ``digest`` is the fingerprint of the whole run, up to its failure if it failed."""
+
+    scenario: Scenario
+    digest: str
+    statistics: WorldStatistics
+    failure: str = ""  # the kind of failure and what it says
+    failed_at: float = 0.0
+    settled_s: float = 0.0  # from the healing to the convergence
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something was wrong."""
+        return bool(self.failure)
+
+
+def run_trial(scenario: Scenario, subject_class: type[Subject], *, full_trace: bool = False) -> Outcome:
+    """Run a scenario. Whatever goes wrong, an exception in a machine included, is in the outcome."""
+    world = World(scenario.seed, conditions=scenario.conditions, full_trace=full_trace)
+    failure, settled_s = "", 0.0
+    try:
+        settled_s = _run(world, subject_class(world, scenario), scenario)
+    except SimulationFailure as error:
+        failure = str(error)
+    except Exception as error:  # noqa: BLE001 - any exception of what is under test is a finding, not an accident
+        failure = f"exception, {world.now:.6f} s: {type(error).__name__}: {error}"
+    return Outcome(
+        scenario, world.trace.digest(), world.statistics(), failure, world.now if failure else 0.0, settled_s
+    )
+
+
+def _run(world: World, subject: Subject, scenario: Scenario) -> float:
+    nemesis = Nemesis(world, subject.kinds)
+    subject.build()
+    _set_clocks(world, scenario)
+    nemesis.schedule(scenario.faults)
+    world.run_until(scenario.fault_s)
+    nemesis.heal()
+    return world.converge(subject.complaints, scenario.settle_s)
+
+
+def _set_clocks(world: World, scenario: Scenario) -> None:
+    for name, host in world.hosts.items():
+        chance = stream(scenario.seed, "clock", name)
+        if scenario.skew_s:
+            host.clock.step_wall(chance.uniform(-scenario.skew_s, scenario.skew_s))
+        if scenario.drift:
+            host.drift(1.0 + chance.uniform(-scenario.drift, scenario.drift))
