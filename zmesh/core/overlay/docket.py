@@ -231,9 +231,10 @@ class Docket:
     def decide(self) -> tuple[list[Alive], list[Gone]]:
         """The time has come: who is put in, and who is dropped."""
         ledger = self._ledger
-        drop: list[Gone] = [left for left in self._left.values() if self._is_member(left)]
-        drop += [self._removal(tally) for tally in self._tallies.values() if self._is_convicted(tally)]
-        dropped = {gone.node_id: gone for gone in drop}
+        dropped: dict[str, Gone] = {
+            node_id: self._removal(tally) for node_id, tally in self._tallies.items() if self._is_convicted(tally)
+        }
+        dropped.update({left.node_id: left for left in self._left.values() if self._is_member(left)})
         now = ledger.now
         waiting = {node_id for node_id, rival in self._rivals.items() if rival.until > now}
         put = [a for a in self._alive.values() if ledger.is_news(a) and a.node_id not in dropped and a.node_id not in waiting]
@@ -245,7 +246,7 @@ class Docket:
         self._first_at = self._last_at = now if self._alive else FOREVER
         self._lossy_at = FOREVER
         self._plan()
-        return put, drop
+        return put, list(dropped.values())
 
     def needed(self, tally: _Tally, accusers: int) -> int:
         """How many accusers it takes: most of those that answer, and never less than the quorum."""

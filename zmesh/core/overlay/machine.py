@@ -198,6 +198,13 @@ class Overlay:
         self._left = True
         return self._end()
 
+    def start_in(self, view: View) -> None:
+        """For simulations: begin as a member of this view, which must have what this node states of itself."""
+        check(view.members[self.own.node_id] is self.own, "the view is of others")
+        self._ledger.view = view
+        self._watching.follow()
+        self._due = min(self._due, self._watching.due)
+
     # -- the frame of every input ------------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
@@ -352,7 +359,8 @@ class Overlay:
         if ledger.knows(message.digest) and message.digest != 0:
             return
         put, refuted = self._sift_alive(message)
-        drop = self._sift_gone(sender, message)
+        returning = {alive.node_id: alive for alive in put}
+        drop = [gone for gone in self._sift_gone(sender, message) if not self._has_returned(returning, gone)]
         if refuted:
             ledger.send(sender, Body(0, 0, (), tuple(refuted)))
         if put or drop:
@@ -405,7 +413,6 @@ class Overlay:
         """Those ends that are news and proved. Of the others, whoever is said to be gone is told, and may refute."""
         ledger = self._ledger
         drop: list[Gone] = []
-        is_catching_up = body.digest != 0 and body.base != ledger.view.digest
         for gone in body.gone:
             node_id = gone.node_id
             if node_id == ledger.own.node_id:
@@ -415,15 +422,19 @@ class Overlay:
             if member is None or outlives(member, gone):
                 if member is None and node_id not in ledger.gone and body.digest != 0:
                     ledger.bury([gone])
-            elif self._believes(gone, is_catching_up):
+            elif self._believes(gone):
                 drop.append(gone)
             else:
                 ledger.send(node_id, Body(0, 0, (), (gone,)))
         return drop
 
-    def _believes(self, gone: Gone, is_catching_up: bool) -> bool:
+    @staticmethod
+    def _has_returned(returning: dict[str, Alive], gone: Gone) -> bool:
+        alive = returning.get(gone.node_id)
+        return alive is not None and outlives(alive, gone)
+
+    def _believes(self, gone: Gone) -> bool:
         """Own eyes come first where few are needed to accuse; where many are, their agreement does."""
-        del is_catching_up
         if not self._ledger.is_proved(gone):
             return False
         is_weak = isinstance(gone, Removal) and self._ledger.view.is_near

@@ -151,7 +151,9 @@ class Watching:
     def hears(self, node_id: str) -> bool:
         """Whether there is no doubt about it."""
         watch = self._watches.get(node_id)
-        return watch is not None and self._ledger.now - watch.heard_at <= 1.3 * self.pace.interval_s
+        if watch is None or watch.is_suspect or watch.is_hinted or watch.is_accused:
+            return False
+        return self._ledger.now - watch.heard_at <= 1.3 * self.pace.interval_s
 
     def ask(self, watch: Watch) -> None:
         """Ask for an answer, the process and its kernel."""
