@@ -145,13 +145,14 @@ class Presence:
         """Say hello to whoever may let us in; whether to go on with that."""
         ledger = self._ledger
         hello = Hello(ledger.own, ledger.view.digest, 0)
+        is_alone = len(ledger.view) == 1
         if self._end is not None:
             ledger.send(self._informer, hello)
-            return True
-        if len(ledger.view) == 1:
+            ledger.send(ledger.random.choice([name for name in (*ledger.view.members, *ledger.lost) if name != ledger.own.node_id] or [""]), hello)
+        if is_alone:
             for contact in self._seeds.values():
                 ledger.send_to(contact, hello)
-        return len(ledger.view) == 1 and bool(self._seeds)
+        return self._end is not None or (is_alone and bool(self._seeds))
 
     def _look_for_lost(self) -> None:
         """Try one of the lost: all together often enough, each seldom."""

@@ -243,6 +243,8 @@ class Watching:
         watch.number = -1
 
     def _review_losses(self) -> None:
+        if self._ledger.view.is_near:
+            return  # one accuser may be enough there, and losses are no reason to believe a single one
         lossy = [watch for watch in self._watches.values() if watch.lost_share >= LOSSY_SHARE]
         if 2 * len(lossy) > len(self._watches) >= DOUBTERS:
             return  # it is our own line
