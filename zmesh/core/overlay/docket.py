@@ -208,8 +208,11 @@ class Docket:
         tallies = [tally for tally in self._tallies.values() if not tally.is_lossy]
         if not tallies:
             return FOREVER
-        settle = max(self._settled_at(tally) for tally in tallies)
-        return min(settle, min(tally.opened_at for tally in tallies) + self._ledger.settings.hold_s)
+        settings = self._ledger.settings
+        due = max(self._settled_at(tally) for tally in tallies)
+        if len(tallies) > 1:  # where two fall silent there may be more: they shall go in one view
+            due = max(due, tallies[-1].opened_at + settings.ask_wait_s)
+        return min(due, tallies[0].opened_at + settings.hold_s)
 
     def _settled_at(self, tally: _Tally) -> float:
         settings = self._ledger.settings

@@ -32,7 +32,8 @@ class Presence:
         self._seeds: dict[str, Contact] = {}
         self._informer: str = ""  # who told us that we were removed
         self._returns = 0
-        self._contact_since = self._contact_at = FOREVER
+        self._wait_s = 0.0
+        self._contact_at = -FOREVER
         self._end: Removal | None = None
         self._return_at = FOREVER
         self._hello_at = FOREVER
@@ -65,7 +66,8 @@ class Presence:
             return
         if self._end is None or gone.life > self._end.life:
             self._end = gone
-            self._return_at = ledger.now + self._penance_s(gone)
+            self._wait_s = self._penance_s(gone)
+            self._return_at = ledger.now + self._wait_s
         self._informer = informer
         self._settle_due()
 
@@ -104,10 +106,8 @@ class Presence:
 
     def _note_contact(self) -> None:
         now = self._ledger.now
-        if self._contact_at == FOREVER or now - self._contact_at > CONTACT_GAP_S:
-            self._contact_since = now
-            if self._end is not None and self._return_at > now:
-                self._return_at = now + self._penance_s(self._end)
+        if now - self._contact_at > CONTACT_GAP_S and self._end is not None and self._return_at < FOREVER:
+            self._return_at = now + self._wait_s  # it must be in contact all the time
         self._contact_at = now
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -135,7 +135,9 @@ class Presence:
 
     def _return(self) -> None:
         end, self._return_at = self._end, FOREVER
-        if end is not None:
+        if self._ledger.now - self._contact_at > CONTACT_GAP_S:
+            self._return_at = self._ledger.now + self._wait_s
+        elif end is not None:
             self._returns += 1
             ledger = self._ledger
             ledger.own = signed(replace(ledger.own, life=max(end.life, ledger.own.life) + 1), ledger.notary)

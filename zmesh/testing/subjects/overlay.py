@@ -86,6 +86,8 @@ class OverlayMesh:
         self.seals = Seals()
         self.store = ViewStore(settings.near_size, remembered=256)
         self.dark: set[str] = set()  # hosts without power, whose kernel answers nobody
+        self.certificate = b""  # everybody's: the notary of a simulation needs none
+        self.record_hash = b""
         self.size_of: Callable[[Any], int] = lambda message: 0
         self.told: list[tuple[float, str, NotifyMember]] = []  # true time, who was told, what
         self.reports: list[tuple[str, ReportIncident]] = []
@@ -147,7 +149,7 @@ class OverlayProcess(MachineProcess):
         self.node_id = host.identity
         self.incarnation = host.wall_ms
         contact = Contact(self.node_id, self.incarnation, (host.address,), PORT, "")
-        own = Alive(contact, 0, 1, b"", b"")
+        own = Alive(contact, 0, 1, mesh.record_hash, mesh.certificate)
         notary = SimulatedNotary(mesh.seals, self.node_id)
         super().__init__(host, mesh.machine_class(own, mesh.settings, notary, host.random("overlay"), mesh.store))
         self._seeds = tuple(seeds)
