@@ -19,7 +19,7 @@ MAX_SEEDS: Final = 16
 CUT_SHARE: Final = 0.2  # so many removed at once is a cut, and the other side may have removed us
 STEADY_LEAST_S: Final = 5.0
 CONTACT_GAP_S: Final = 3.0
-MAX_DOUBLINGS: Final = 6
+MAX_DOUBLINGS: Final = 2
 
 
 class Presence:

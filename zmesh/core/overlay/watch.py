@@ -32,7 +32,19 @@ FOREVER: Final = float("inf")
 class Watch:
     """What is known of one neighbour, at first hand."""
 
-    __slots__ = ("alive", "bits", "heard_at", "is_accused", "is_hinted", "is_lossy", "is_suspect", "kernel", "number", "seen")
+    __slots__ = (
+        "alive",
+        "bits",
+        "heard_at",
+        "is_accused",
+        "is_hinted",
+        "is_lossy",
+        "is_suspect",
+        "is_told",
+        "kernel",
+        "number",
+        "seen",
+    )
 
     def __init__(self, alive: Alive, now: float) -> None:
         self.alive = alive
@@ -40,7 +52,8 @@ class Watch:
         self.number = -1
         self.bits = 0  # of the last heartbeats, newest first: 1 came, 0 was lost
         self.seen = 0
-        self.is_suspect = False
+        self.is_suspect = False  # silent for a while, and asked
+        self.is_told = False  # and the process was told so
         self.is_accused = False
         self.is_hinted = False
         self.is_lossy = False
@@ -125,8 +138,9 @@ class Watching:
         watch.heard_at = self._ledger.now
         watch.is_hinted = False
         watch.kernel = None
-        if watch.is_suspect:
-            watch.is_suspect = False
+        watch.is_suspect = False
+        if watch.is_told:
+            watch.is_told = False
             self._ledger.effects.append(NotifyMember(MemberEventKind.RECOVERED, watch.alive, "heard of again"))
         if watch.is_accused and not watch.is_lossy:
             watch.is_accused = False
@@ -225,12 +239,21 @@ class Watching:
 
     def _suspect(self, watch: Watch) -> None:
         watch.is_suspect = True
-        reason = f"silent for {self._ledger.now - watch.heard_at:.1f} s"
-        self._ledger.effects.append(NotifyMember(MemberEventKind.SUSPECTED, watch.alive, reason))
+        if self._ledger.view.is_near:
+            self._tell(watch)
         self.ask(watch)
+
+    def _tell(self, watch: Watch) -> None:
+        """Where heartbeats are few, a single one that is lost is nothing to speak of: there only an accusation is told."""
+        if not watch.is_told:
+            watch.is_told = True
+            reason = f"silent for {self._ledger.now - watch.heard_at:.1f} s"
+            self._ledger.effects.append(NotifyMember(MemberEventKind.SUSPECTED, watch.alive, reason))
 
     def _accuse(self, watch: Watch, charge: Charge) -> None:
         watch.is_accused = True
+        if charge is Charge.SILENT:
+            self._tell(watch)
         self._petitions.accuse(watch.alive, charge)
 
     def _refuted(self, watch: Watch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from zmesh.core.membership.messages import Contact, MemberEventKind
@@ -28,7 +29,7 @@ from zmesh.testing.scenario import Draw, Settings, names_of
 from zmesh.testing.trial import Subject
 from zmesh.testing.world import World
 
-__all__ = ["FalseRemovals", "OverlayMesh", "OverlayProcess", "OverlaySubject", "Seals", "SimulatedNotary"]
+__all__ = ["FalseRemovals", "OverlayMesh", "OverlayProcess", "OverlaySubject", "Seals", "SimulatedNotary", "WideOverlaySubject"]
 
 PORT = 7650
 SEED_INTERVAL_S = 1.0
@@ -221,16 +222,28 @@ class OverlayProcess(MachineProcess):
 
 
 class FalseRemovals(Checker):
-    """Nobody is removed that had no fault lately, nor any on the way to who removes it."""
+    """Nobody is removed that had no fault lately, nor any on the way to who removes it.
+
+    A removal is judged when it is first told anywhere: it may come late to nodes that were cut off themselves.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._judged: dict[tuple[str, int, int], None] = {}
 
     def observed(self, host: Host, observation: Any) -> None:
         """Judge a removal."""
         if not isinstance(observation, NotifyMember) or observation.kind is not MemberEventKind.DIED:
             return
-        dead = self.world.hosts.get(observation.alive.node_id)
+        alive = observation.alive
+        dead = self.world.hosts.get(alive.node_id)
+        ended = (alive.node_id, alive.incarnation, alive.life)
+        if ended in self._judged:
+            return
+        self._judged[ended] = None
         if dead is None or not isinstance(dead.process, OverlayProcess):
             return
-        is_it = dead.process.incarnation == observation.alive.incarnation
+        is_it = dead.process.incarnation == alive.incarnation
         trouble = self.world.network.pair_troubled_at(host.name, dead.name)
         troubled_at = max(dead.troubled_at, trouble)
         if is_it and troubled_at < self.world.now - GRACE_S:
@@ -304,3 +317,10 @@ class OverlaySubject(Subject):
     def complaints(self) -> list[str]:
         """Who does not see exactly those that are there."""
         return self.mesh.complaints()
+
+
+class WideOverlaySubject(OverlaySubject):
+    """A mesh whose nodes watch some of the others only, as large ones do."""
+
+    overlay: ClassVar[OverlaySettings] = OverlaySettings(near_size=4, steady_s=4.0)
+    settings: ClassVar[Settings] = replace(OverlaySubject.settings, subject="overlay-wide", nodes=16, settle_s=60.0)
