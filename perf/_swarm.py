@@ -1,7 +1,7 @@
 """A mesh of the overlay machine in the simulator, ready to be measured: who was told what when, and what was sent.
 
-Bytes are those of the frames as ``zmesh.wire.overlay`` encodes them, and what ZMTP and CURVE add to each. What TCP and IP
-add depends on how the kernel packs; ``TCP_IP_BYTES`` is what it is where every frame has a packet of its own.
+Bytes are those of the frames as ``zmesh.wire.overlay`` encodes them, and what ZMTP and CURVE add to each. What TCP and
+IP add depends on how the kernel packs; ``TCP_IP_BYTES`` is what it is where every frame has a packet of its own.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """A steward's work: it hears accusers and the accused, waits for company, and puts the next view together.
 
-Any node may be a steward of a view, by its place on a ring; the evidence travels with what it decides, so it need not be
-believed. It hears the other observers and the accused itself before it decides: that is the probe by another way.
+Any node may be a steward of a view, by its place on a ring; the evidence travels with what it decides, so it need not
+be believed. It hears the other observers and the accused itself before it decides: that is the probe by another way.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +18,6 @@ from zmesh.core.overlay.statements import Accusation, Alive, Charge, Gone, Left,
 __all__ = ["Docket"]
 
 FOREVER: Final = float("inf")
-AGREEMENT: Final = 0.75  # of the observers that answer
 CROWD: Final = 16  # joins at once; more are let in together, when no more come
 CROWD_QUIET_S: Final = 0.5
 MAX_LIST: Final = 16_384
@@ -240,7 +240,11 @@ class Docket:
         dropped.update({left.node_id: left for left in self._left.values() if self._is_member(left)})
         now = ledger.now
         waiting = {node_id for node_id, rival in self._rivals.items() if rival.until > now}
-        put = [a for a in self._alive.values() if ledger.is_news(a) and a.node_id not in dropped and a.node_id not in waiting]
+        put = [
+            a
+            for a in self._alive.values()
+            if ledger.is_news(a) and a.node_id not in dropped and a.node_id not in waiting
+        ]
         self._cool_down(dropped)
         self._alive = {node_id: a for node_id, a in self._alive.items() if node_id in waiting}
         self._rivals = {node_id: r for node_id, r in self._rivals.items() if node_id in waiting}
@@ -254,7 +258,8 @@ class Docket:
     def needed(self, tally: _Tally, accusers: int) -> int:
         """How many accusers it takes: most of those that answer, and never less than the quorum."""
         answered = accusers + len(tally.vouched)
-        return max(self._ledger.quorum(tally.alive.node_id), -int(-answered * AGREEMENT // 1))
+        most = math.ceil(answered * self._ledger.settings.agreement)
+        return max(self._ledger.quorum(tally.alive.node_id), most)
 
     def _is_convicted(self, tally: _Tally) -> bool:
         lossy = len(tally.of(Charge.LOSSY))

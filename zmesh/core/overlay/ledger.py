@@ -1,4 +1,4 @@
-"""What one node holds to be true: its view, the ends it knows of, and itself. The only place where a view is installed."""
+"""What one node holds to be true: its view, the ends it knows of, and itself. Views are installed here alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ __all__ = ["MAX_MEMBERS", "Ledger"]
 MAX_MEMBERS = 16_384  # what liars among the members can make us hold is bounded
 MAX_STRANGERS = 256
 HISTORY = 8  # views: a node that missed so many is given all members anew
-WIDE_QUORUM = 3  # observers that must agree, so that two bad nodes evict nobody
 
 
 class Ledger:
@@ -82,7 +81,7 @@ class Ledger:
 
     def quorum(self, node_id: str) -> int:
         """How many observers must accuse it, whatever the others say."""
-        return 1 if self.view.is_near else min(WIDE_QUORUM, len(self.view.neighbours(node_id)))
+        return 1 if self.view.is_near else min(self.settings.quorum, len(self.view.neighbours(node_id)))
 
     def is_proved(self, gone: Gone) -> bool:
         """Whether the evidence for this end is good."""
@@ -163,7 +162,9 @@ class Ledger:
     def _tell_changes(self, old: View, put: list[Alive], drop: list[Gone]) -> None:
         for gone in drop:
             kind = MemberEventKind.LEFT if isinstance(gone, Left) else MemberEventKind.DIED
-            reason = "it said goodbye" if isinstance(gone, Left) else f"{len(gone.accusations)} observers do not hear it"
+            reason = (
+                "it said goodbye" if isinstance(gone, Left) else f"{len(gone.accusations)} observers do not hear it"
+            )
             before = old.members[gone.node_id]
             if kind is MemberEventKind.DIED:
                 self.lost[gone.node_id] = before

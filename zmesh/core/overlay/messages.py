@@ -1,4 +1,4 @@
-"""What nodes tell each other, and what the machine asks its driver to do. docs/spec/06-membership.md has the wire form."""
+"""What nodes tell each other, and what the machine asks its driver to do. The wire: docs/spec/06-membership.md."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Presence:
             self._settle_due()
 
     def cut_happened(self, removed: int, size: int) -> None:
-        """Many were removed at once. They may have removed us likewise: state anew that we live, before we meet again."""
+        """Many were removed at once, and may have removed us too: state anew that we live, before we meet again."""
         if removed >= max(2, CUT_SHARE * size) and self._resign_at == FOREVER:
             wait_s = self._watching.pace.accuse_after_s
             self._resign_at = self._ledger.now + wait_s * self._ledger.random.uniform(1.5, 2.5)
@@ -94,7 +94,7 @@ class Presence:
             self._petitions.put(ledger.own)
 
     def _penance_s(self, gone: Removal) -> float:
-        """How long to wait before asking to be let in again: nothing, unless we were cut off alone, or it is not the first time."""
+        """How long to wait before coming back: not at all, unless we were cut off alone, or lose, or come again."""
         ledger = self._ledger
         if ledger.view.is_near:
             return 0.0
@@ -150,7 +150,12 @@ class Presence:
         is_alone = len(ledger.view) == 1
         if self._end is not None:
             ledger.send(self._informer, hello)
-            ledger.send(ledger.random.choice([name for name in (*ledger.view.members, *ledger.lost) if name != ledger.own.node_id] or [""]), hello)
+            ledger.send(
+                ledger.random.choice(
+                    [name for name in (*ledger.view.members, *ledger.lost) if name != ledger.own.node_id] or [""]
+                ),
+                hello,
+            )
         if is_alone:
             for contact in self._seeds.values():
                 ledger.send_to(contact, hello)

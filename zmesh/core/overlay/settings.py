@@ -30,6 +30,8 @@ class OverlaySettings:
     near: Pace = Pace(0.25, 1.0, 2.0)  # up to ``near_size`` members: everyone watches everyone
     wide: Pace = Pace(1.0, 1.7, 2.4)  # above: each watches about eight
     near_size: int = 32
+    quorum: int = 3  # observers that must agree in a wide mesh, so that two bad nodes evict nobody
+    agreement: float = 0.75  # of the observers that answer a steward
     frozen_after_s: float = 8.0  # silent, but its kernel answers: it is given that long in place of accuse_after_s
     knock_wait_s: float = 0.6  # how long its kernel may take to answer
     ask_wait_s: float = 0.8  # a steward gives the other observers, and the accused, that long

@@ -1,4 +1,4 @@
-"""How a view comes to everybody: small changes are pushed on, large ones announced and pulled; digests find what was missed."""
+"""How a view comes to everybody: small changes are pushed, large ones pulled, and digests find what was missed."""
 
 from __future__ import annotations
 

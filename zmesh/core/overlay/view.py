@@ -77,7 +77,7 @@ class View:
 
 
 class ViewStore:
-    """Makes views. Equal views are one object for as long as they are remembered, which a simulation of thousands needs."""
+    """Makes views. Equal views are one object while they are remembered, which a simulation of thousands needs."""
 
     def __init__(self, near_size: int, remembered: int = 16) -> None:
         self._near_size = near_size

@@ -184,7 +184,9 @@ class Watching:
             now = self._ledger.now
             is_overdue = now - watch.heard_at > self.pace.suspect_after_s - self.pace.interval_s / 2
             if is_overdue and watch.kernel is not KnockOutcome.OPEN:
-                watch.heard_at = min(watch.heard_at, now - self.pace.accuse_after_s + self._ledger.settings.knock_wait_s)
+                watch.heard_at = min(
+                    watch.heard_at, now - self.pace.accuse_after_s + self._ledger.settings.knock_wait_s
+                )
             self.due = now
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -244,7 +246,7 @@ class Watching:
         self.ask(watch)
 
     def _tell(self, watch: Watch) -> None:
-        """Where heartbeats are few, a single one that is lost is nothing to speak of: there only an accusation is told."""
+        """Where heartbeats are few, one that is lost is nothing to speak of: there only accusations are told."""
         if not watch.is_told:
             watch.is_told = True
             reason = f"silent for {self._ledger.now - watch.heard_at:.1f} s"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from zmesh.core.membership.messages import Contact, MemberEventKind
 from zmesh.core.overlay.machine import Overlay
 from zmesh.core.overlay.messages import (
-    Hello,
+    Body,
     Knock,
     KnockOutcome,
     NotifyMember,
@@ -29,7 +29,15 @@ from zmesh.testing.scenario import Draw, Settings, names_of
 from zmesh.testing.trial import Subject
 from zmesh.testing.world import World
 
-__all__ = ["FalseRemovals", "OverlayMesh", "OverlayProcess", "OverlaySubject", "Seals", "SimulatedNotary", "WideOverlaySubject"]
+__all__ = [
+    "FalseRemovals",
+    "OverlayMesh",
+    "OverlayProcess",
+    "OverlaySubject",
+    "Seals",
+    "SimulatedNotary",
+    "WideOverlaySubject",
+]
 
 PORT = 7650
 SEED_INTERVAL_S = 1.0
@@ -78,7 +86,12 @@ class OverlayMesh:
     """What the nodes of one simulation share."""
 
     def __init__(
-        self, world: World, settings: OverlaySettings, *, machine_class: type[Overlay] = Overlay, is_observed: bool = True
+        self,
+        world: World,
+        settings: OverlaySettings,
+        *,
+        machine_class: type[Overlay] = Overlay,
+        is_observed: bool = True,
     ) -> None:
         self.world = world
         self.settings = settings
@@ -89,6 +102,7 @@ class OverlayMesh:
         self.dark: set[str] = set()  # hosts without power, whose kernel answers nobody
         self.certificate = b""  # everybody's: the notary of a simulation needs none
         self.record_hash = b""
+        self.verify_s = 0.0  # what checking one statement of life costs a process; 0.0: nothing
         self.size_of: Callable[[Any], int] = lambda message: 0
         self.told: list[tuple[float, str, NotifyMember]] = []  # true time, who was told, what
         self.reports: list[tuple[str, ReportIncident]] = []
@@ -124,6 +138,10 @@ class OverlayMesh:
             raise LookupError(f"{name} is down")
         return process
 
+    def notary(self, node_id: str) -> SimulatedNotary:
+        """The key of a node."""
+        return SimulatedNotary(self.seals, node_id)
+
     def knock(self, host: Host, address: str) -> tuple[float, KnockOutcome]:
         """After how long a bare connection from that host comes to what."""
         network = self.world.network
@@ -151,7 +169,7 @@ class OverlayProcess(MachineProcess):
         self.incarnation = host.wall_ms
         contact = Contact(self.node_id, self.incarnation, (host.address,), PORT, "")
         own = Alive(contact, 0, 1, mesh.record_hash, mesh.certificate)
-        notary = SimulatedNotary(mesh.seals, self.node_id)
+        notary = mesh.notary(self.node_id)
         super().__init__(host, mesh.machine_class(own, mesh.settings, notary, host.random("overlay"), mesh.store))
         self._seeds = tuple(seeds)
         self._address_of = mesh.world.network.at_address
@@ -160,6 +178,12 @@ class OverlayProcess(MachineProcess):
         """Begin, and look for the seeds."""
         super().start(now)
         self._meet_seeds()
+
+    def receive(self, now: float, sender: str, message: Any) -> None:
+        """A message; it may cost the checking of signatures."""
+        if self.mesh.verify_s and isinstance(message, Body):
+            self.host.spend(self.mesh.verify_s * len(message.alive))
+        super().receive(now, sender, message)
 
     def perform(self, effect: OverlayEffect) -> None:
         """Carry out one effect."""
