@@ -16,7 +16,7 @@ from zmesh.core.overlay.machine import Overlay
 from zmesh.core.overlay.messages import Heartbeat, OverlayMessage
 from zmesh.core.overlay.settings import OverlaySettings
 from zmesh.testing import LAN, Conditions, World
-from zmesh.testing.subjects.overlay import OverlayMesh, OverlayProcess
+from zmesh.testing.subjects.overlay_mesh import OverlayMesh, OverlayProcess
 from zmesh.wire.overlay import encode_overlay
 
 __all__ = ["LOSSY_LAN", "TCP_IP_BYTES", "Swarm", "quantile"]

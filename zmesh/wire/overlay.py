@@ -42,7 +42,7 @@ _Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 _Number = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
 _Digest = Annotated[int, Meta(ge=0)]  # MessagePack ends at 64 bits by itself
 _Signature = Annotated[bytes, Meta(max_length=64)]
-_Charge = Annotated[int, Meta(ge=0, le=1)]
+_Charge = Annotated[int, Meta(ge=0, le=2)]
 
 
 class _Contact(Struct, array_like=True, frozen=True):

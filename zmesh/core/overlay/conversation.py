@@ -23,7 +23,7 @@ from zmesh.core.overlay.messages import (
 )
 from zmesh.core.overlay.petitions import Petitions
 from zmesh.core.overlay.spread import Spread
-from zmesh.core.overlay.statements import Alive, Charge, Gone, outlives
+from zmesh.core.overlay.statements import Alive, Charge, Gone, Left, outlives
 from zmesh.core.overlay.watch import Watch, Watching
 
 __all__ = ["Conversation", "Install"]
@@ -48,9 +48,9 @@ class Conversation:
         spread: Spread,
         merge: Merge,
         install: Install,
-        fight: Callable[[], None],
+        fight: Callable[[str, Vouch], None],
     ) -> None:
-        """``fight`` is called when this node stands accused."""
+        """``fight`` is called when this node stands accused, with the steward and what to tell it."""
         self._ledger = ledger
         self._docket = docket
         self._petitions = petitions
@@ -117,14 +117,16 @@ class Conversation:
             self._spread.saw(member.node_id, hello.digest)
 
     def _on_petition(self, sender: str, message: Petition) -> None:
-        if sender in self._ledger.view.members:
-            self._docket.take(sender, message.turn, message.statements)
+        """Also from one that is no member here yet: a joiner may be a steward before it has seen the view."""
+        for statement in message.statements:
+            if isinstance(statement, Left) and self._ledger.verifies(statement):
+                self._watching.dismiss(statement)
+        self._docket.take(sender, message.turn, message.statements)
 
     def _on_ask(self, sender: str, message: Ask) -> None:
         ledger, own = self._ledger, self._ledger.own
         if message.node_id == own.node_id:
-            ledger.send(sender, Vouch(own.node_id, own.incarnation, own.life, message.charge))
-            self._fight()
+            self._fight(sender, Vouch(own.node_id, own.incarnation, own.life, message.charge))
         elif self.judge(message.node_id, message.charge):
             ledger.send(sender, Vouch(message.node_id, message.incarnation, message.life, message.charge))
 

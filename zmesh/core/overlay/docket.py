@@ -8,50 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from zmesh.core.overlay.ledger import Ledger
 from zmesh.core.overlay.messages import Ask, Refusal, Vouch
 from zmesh.core.overlay.statements import Accusation, Alive, Charge, Gone, Left, Removal, Statement
+from zmesh.core.overlay.tally import Rival, Tally
 
-__all__ = ["Docket"]
+__all__ = ["LAST_TURN", "Docket"]
 
 FOREVER: Final = float("inf")
+LAST_TURN: Final = 4  # of those that are told to be on the safe side: they act if no steward does
+ENDED_SHARE: Final = 0.15  # of the wait, where all observers have answered
+SILENT_SHARE: Final = 0.6  # the accused may still be heard
 CROWD: Final = 16  # joins at once; more are let in together, when no more come
 CROWD_QUIET_S: Final = 0.5
 MAX_LIST: Final = 16_384
 COOLING_S: Final = 5.0  # what was refuted is not looked into again by the same accuser for so long, doubled each time
 COOLING_MAX_S: Final = 80.0
 MAX_COOLING: Final = 4096
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What has been said of one accused."""
-
-    alive: Alive
-    opened_at: float
-    accusations: dict[str, Accusation] = field(default_factory=dict)  # by accuser: who says it twice counts once
-    vouched: dict[str, None] = field(default_factory=dict)
-    is_refuted: bool = False
-
-    def of(self, charge: Charge) -> list[Accusation]:
-        """The accusations that this charge rests on: what is lost is not heard either."""
-        return [a for a in self.accusations.values() if a.charge is Charge.LOSSY or charge is Charge.SILENT]
-
-    @property
-    def is_lossy(self) -> bool:
-        """Whether all that is said is that it loses."""
-        return all(a.charge is Charge.LOSSY for a in self.accusations.values())
-
-
-@dataclass(slots=True)
-class _Rival:
-    """A newer incarnation wants the name of a member: is that one alive?"""
-
-    alive: Alive
-    until: float
 
 
 class Docket:
@@ -61,8 +36,8 @@ class Docket:
         self._ledger = ledger
         self._alive: dict[str, Alive] = {}
         self._left: dict[str, Left] = {}
-        self._tallies: dict[str, _Tally] = {}
-        self._rivals: dict[str, _Rival] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._rivals: dict[str, Rival] = {}
         self._cooling: dict[tuple[str, str], tuple[float, float]] = {}
         self._turn = 0
         self._first_at = self._last_at = FOREVER
@@ -97,22 +72,37 @@ class Docket:
             tally.is_refuted = True
         elif self._ledger.is_observer(sender, vouch.node_id):
             accusation = tally.accusations.get(sender)
-            if accusation is None or accusation.charge is vouch.charge:
+            if accusation is None or (accusation.charge is Charge.LOSSY) == (vouch.charge is Charge.LOSSY):
                 tally.accusations.pop(sender, None)
                 tally.vouched[sender] = None
         self._plan()
 
     def review(self) -> None:
-        """The view changed: what is done is done, and what is not goes to the stewards of the new view."""
+        """The view changed: keep what is not done, if it is for us to do; others may have sent it here already.
+
+        A steward of the view before keeps joins and goodbyes too, but is the last to act on them.
+        """
+        ledger = self._ledger
+        self._alive = {node_id: alive for node_id, alive in self._alive.items() if ledger.is_news(alive)}
+        self._left = {node_id: left for node_id, left in self._left.items() if self._is_member(left)}
+        self._rivals = {node_id: rival for node_id, rival in self._rivals.items() if node_id in self._alive}
+        is_steward = ledger.view.is_near or ledger.own.node_id in ledger.view.stewards()
+        self._tallies = {node_id: t for node_id, t in self._tallies.items() if is_steward and self._is_open(t)}
+        self._turn = self._turn if is_steward else LAST_TURN
+        self._first_at = self._last_at = ledger.now if self._alive or self._left else FOREVER
+        self._plan()
+
+    def restart(self) -> None:
+        """This node did not run for a while: what it has collected may be out of date."""
         self._alive.clear()
         self._left.clear()
         self._tallies.clear()
         self._rivals.clear()
         self._first_at = self._last_at = self._lossy_at = self.due = FOREVER
 
-    def restart(self) -> None:
-        """This node did not run for a while: what it has collected may be out of date."""
-        self.review()
+    def _is_open(self, tally: Tally) -> bool:
+        alive = tally.alive
+        return self._ledger.is_in_force(alive.node_id, alive.incarnation, alive.life)
 
     def _note(self) -> None:
         now = self._ledger.now
@@ -127,12 +117,12 @@ class Docket:
             return
         member = ledger.member(alive.node_id)
         if member is not None and member.incarnation != alive.incarnation and alive.node_id not in self._rivals:
-            self._rivals[alive.node_id] = _Rival(alive, ledger.now + ledger.settings.ask_wait_s)
+            self._rivals[alive.node_id] = Rival(alive, ledger.now + ledger.settings.ask_wait_s)
             ledger.send(alive.node_id, Ask(alive.node_id, member.incarnation, member.life, Charge.SILENT))
         self._alive[alive.node_id] = alive
         self._note()
 
-    def _judge_rival(self, rival: _Rival, incarnation: int) -> None:
+    def _judge_rival(self, rival: Rival, incarnation: int) -> None:
         """Something of that name answered where the member is."""
         node_id = rival.alive.node_id
         del self._rivals[node_id]
@@ -158,7 +148,7 @@ class Docket:
         tally = self._tallies.get(node_id)
         is_new = tally is None
         if tally is None:
-            tally = self._tallies[node_id] = _Tally(ledger.view.members[node_id], ledger.now)
+            tally = self._tallies[node_id] = Tally(ledger.view.members[node_id], ledger.now)
         tally.accusations[accusation.accuser] = accusation
         tally.vouched.pop(accusation.accuser, None)
         if accusation.charge is Charge.LOSSY and is_new:
@@ -174,7 +164,7 @@ class Docket:
         until, _ = self._cooling.get((accusation.accuser, accusation.node_id), (0.0, 0.0))
         return until <= ledger.now and ledger.is_observer(accusation.accuser, accusation.node_id)
 
-    def _hear_others(self, tally: _Tally, accusation: Accusation) -> None:
+    def _hear_others(self, tally: Tally, accusation: Accusation) -> None:
         ledger, alive = self._ledger, tally.alive
         ask = Ask(alive.node_id, alive.incarnation, alive.life, accusation.charge)
         for observer in ledger.view.neighbours(alive.node_id):
@@ -214,13 +204,16 @@ class Docket:
             due = max(due, tallies[-1].opened_at + settings.ask_wait_s)
         return min(due, tallies[0].opened_at + settings.hold_s)
 
-    def _settled_at(self, tally: _Tally) -> float:
+    def _settled_at(self, tally: Tally) -> float:
         settings = self._ledger.settings
         if tally.is_refuted:
             return tally.opened_at
         observers = self._ledger.view.neighbours(tally.alive.node_id)
         missing = sum(1 for o in observers if o not in tally.accusations and o not in tally.vouched)
-        return tally.opened_at + (settings.ask_wait_s if missing else settings.ask_wait_s / 3)
+        if missing:
+            return tally.opened_at + settings.ask_wait_s
+        has_ended = tally.count(Charge.ENDED) >= self._ledger.quorum(tally.alive.node_id)
+        return tally.opened_at + settings.ask_wait_s * (ENDED_SHARE if has_ended else SILENT_SHARE)
 
     def _lossy_due(self) -> float:
         tallies = [tally for tally in self._tallies.values() if tally.is_lossy]
@@ -255,20 +248,20 @@ class Docket:
         self._plan()
         return put, list(dropped.values())
 
-    def needed(self, tally: _Tally, accusers: int) -> int:
+    def needed(self, tally: Tally, accusers: int) -> int:
         """How many accusers it takes: most of those that answer, and never less than the quorum."""
         answered = accusers + len(tally.vouched)
         most = math.ceil(answered * self._ledger.settings.agreement)
         return max(self._ledger.quorum(tally.alive.node_id), most)
 
-    def _is_convicted(self, tally: _Tally) -> bool:
-        lossy = len(tally.of(Charge.LOSSY))
+    def _is_convicted(self, tally: Tally) -> bool:
+        lossy = tally.supporting(Charge.LOSSY)
         if lossy and lossy >= self.needed(tally, lossy):
             return True
-        silent = len(tally.of(Charge.SILENT))
+        silent = tally.supporting(Charge.SILENT)
         return not tally.is_refuted and silent >= self.needed(tally, silent) and not tally.is_lossy
 
-    def _removal(self, tally: _Tally) -> Removal:
+    def _removal(self, tally: Tally) -> Removal:
         alive = tally.alive
         return Removal(alive.node_id, alive.incarnation, alive.life, tuple(tally.accusations.values()))
 

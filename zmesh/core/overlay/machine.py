@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from zmesh.core.membership.messages import Contact
 from zmesh.core.overlay.conversation import Conversation
-from zmesh.core.overlay.docket import Docket
+from zmesh.core.overlay.docket import LAST_TURN, Docket
 from zmesh.core.overlay.ledger import Ledger
 from zmesh.core.overlay.merge import Merge
-from zmesh.core.overlay.messages import Body, Heartbeat, KnockOutcome, OverlayEffect, OverlayMessage, Petition
+from zmesh.core.overlay.messages import Body, Heartbeat, KnockOutcome, OverlayEffect, OverlayMessage, Petition, Vouch
 from zmesh.core.overlay.petitions import Petitions
 from zmesh.core.overlay.presence import Presence
 from zmesh.core.overlay.settings import OverlaySettings
@@ -32,14 +32,15 @@ __all__ = ["Overlay"]
 FOREVER: Final = float("inf")
 FIGHT_S: Final = 2.0  # an accused node speaks more often for so long
 FIGHT_RATE: Final = 4.0
-LAST_TURN: Final = 4  # of neighbours that are told of a goodbye: they act if no steward does
 
 
 class Overlay:
     """Membership, as one node sees it."""
 
+    ledger_type: ClassVar[type[Ledger]] = Ledger
     docket_type: ClassVar[type[Docket]] = Docket
     watching_type: ClassVar[type[Watching]] = Watching
+    presence_type: ClassVar[type[Presence]] = Presence
     merge_type: ClassVar[type[Merge]] = Merge
 
     def __init__(
@@ -52,17 +53,18 @@ class Overlay:
     ) -> None:
         """``own`` need not be signed yet. ``store``: shared by the machines of one process, to save memory."""
         own = signed(own, notary)
-        self._ledger = Ledger(own, settings, notary, store or ViewStore(settings.near_size), random)
+        self._ledger = self.ledger_type(own, settings, notary, store or ViewStore(settings.near_size), random)
         self._docket = self.docket_type(self._ledger)
         self._petitions = Petitions(self._ledger, self._docket)
         self._watching = self.watching_type(self._ledger, self._petitions)
         self._spread = Spread(self._ledger)
-        self._presence = Presence(self._ledger, self._petitions, self._watching)
+        self._presence = self.presence_type(self._ledger, self._petitions, self._watching)
         self._conversation = self._make_conversation()
         self._docket.judge_itself = self._conversation.judge
         self._number = 0
         self._beat_at = FOREVER
         self._fight_until = -FOREVER
+        self._vouches: dict[str, Vouch] = {}  # for stewards, while we stand accused
         self._due = -FOREVER
         self._left = False
 
@@ -198,7 +200,7 @@ class Overlay:
 
     def start_in(self, view: View) -> None:
         """For simulations: begin as a member of this view, which must have what this node states of itself."""
-        check(view.members[self.own.node_id] is self.own, "the view is of others")
+        check(view.members[self.own.node_id] == self.own, "the view is of others")
         self._ledger.view = view
         self._watching.follow()
         self._due = min(self._due, self._watching.due)
@@ -245,12 +247,19 @@ class Overlay:
         if not self._presence.is_out:
             for watch in self._watching:
                 ledger.send_to(watch.alive.contact, heartbeat)
+        for steward, vouch in self._vouches.items():
+            ledger.send(steward, vouch)
         self._watching.relax()
-        interval_s = self._watching.pace.interval_s / (FIGHT_RATE if self._fight_until > ledger.now else 1.0)
+        interval_s = self._watching.pace.interval_s
+        if self._fight_until > ledger.now:
+            interval_s /= FIGHT_RATE
+        else:
+            self._vouches.clear()
         self._beat_at = ledger.now + interval_s * ledger.random.uniform(0.9, 1.0)
 
-    def _fight(self) -> None:
-        """We stand accused: speak more often for a while."""
+    def _fight(self, steward: str, vouch: Vouch) -> None:
+        """We stand accused: for a while, speak more often to all, and to the steward."""
+        self._vouches[steward] = vouch
         self._fight_until = self._ledger.now + FIGHT_S
         self._beat_at = self._ledger.now
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from zmesh.core.overlay.docket import Docket
 from zmesh.core.overlay.ledger import Ledger
-from zmesh.core.overlay.messages import Petition
+from zmesh.core.overlay.messages import Petition, Vouch
 from zmesh.core.overlay.statements import Accusation, Alive, Charge, Left, Statement, signed
 
 __all__ = ["Petitions"]
@@ -44,8 +44,17 @@ class Petitions:
         self._add(("accusation", alive.node_id), signed(accusation, ledger.notary))
 
     def withdraw(self, node_id: str) -> None:
-        """It was heard."""
-        self._open.pop(("accusation", node_id), None)
+        """It was heard: say so to those who were told otherwise."""
+        entry = self._open.pop(("accusation", node_id), None)
+        if entry is None or not isinstance(entry.statement, Accusation):
+            return
+        ledger, said = self._ledger, entry.statement
+        vouch = Vouch(said.node_id, said.incarnation, said.life, said.charge)
+        for steward in self._stewards(entry):
+            if steward == ledger.own.node_id:
+                self._docket.vouch(steward, vouch)
+            else:
+                ledger.send(steward, vouch)
 
     def put(self, alive: Alive) -> None:
         """Ask that this statement of life be taken in, one's own or that of a joiner."""
@@ -108,7 +117,7 @@ class Petitions:
     def _patience_s(self, statement: Statement) -> float:
         settings = self._ledger.settings
         if isinstance(statement, Accusation):
-            hold_s = settings.hold_s if statement.charge is Charge.SILENT else 2 * settings.lossy_hold_s
+            hold_s = settings.hold_s if statement.charge is not Charge.LOSSY else 2 * settings.lossy_hold_s
         else:
             hold_s = settings.batch_max_s + settings.takeover_s * 2
         return hold_s + settings.petition_retry_s

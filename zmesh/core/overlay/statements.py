@@ -74,6 +74,7 @@ class Charge(enum.IntEnum):
 
     SILENT = 0  # refuted by any sign of life
     LOSSY = 1  # most of its heartbeats are lost: a sign of life now and then does not refute that
+    ENDED = 2  # its kernel refuses connections to its port: silent, and nothing to wait for
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from zmesh.core.overlay.ledger import Ledger
 from zmesh.core.overlay.messages import Heartbeat, Knock, KnockOutcome, NotifyMember
 from zmesh.core.overlay.petitions import Petitions
 from zmesh.core.overlay.settings import Pace
-from zmesh.core.overlay.statements import Alive, Charge
+from zmesh.core.overlay.statements import Alive, Charge, Left
 
 __all__ = ["Watch", "Watching"]
 
 WINDOW: Final = 20  # heartbeats over which losses are counted
 WINDOW_MASK: Final = (1 << WINDOW) - 1
 WINDOW_LEAST: Final = 10  # fewer tell nothing
+RECENT: Final = 8
 LOSSY_SHARE: Final = 0.5
 SOUND_SHARE: Final = 0.25
 MAX_DOUBT: Final = 4
@@ -73,6 +74,12 @@ class Watch:
     def lost_share(self) -> float:
         """What share of its heartbeats was lost of late."""
         return 1.0 - self.bits.bit_count() / self.seen if self.seen >= WINDOW_LEAST else 0.0
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether of the very last heartbeats some were lost."""
+        count = min(self.seen, RECENT)
+        return (self.bits & ((1 << count) - 1)).bit_count() <= count - 2
 
     @property
     def is_sound(self) -> bool:
@@ -155,6 +162,12 @@ class Watching:
             watch.kernel = None
             self.ask(watch)
 
+    def dismiss(self, left: Left) -> None:
+        """It has said goodbye: that it falls silent means nothing."""
+        watch = self._watches.get(left.node_id)
+        if watch is not None and watch.alive.incarnation == left.incarnation:
+            watch.is_accused = True
+
     def knocked(self, node_id: str, outcome: KnockOutcome) -> None:
         """The kernel there answered, or did not."""
         watch = self._watches.get(node_id)
@@ -229,6 +242,8 @@ class Watching:
             return self._ledger.now
         if watch.kernel is KnockOutcome.OPEN:
             return watch.heard_at + max(self._ledger.settings.frozen_after_s, self.pace.accuse_after_s) * patience
+        if watch.has_gaps:
+            patience *= 2.0  # it is more likely lost than not sent; if that goes on, it is lossy
         return watch.heard_at + self.pace.accuse_after_s * patience
 
     def _review(self, watch: Watch, patience: float) -> None:
@@ -237,7 +252,7 @@ class Watching:
             self._suspect(watch)
         is_asked = watch.is_suspect or watch.is_hinted
         if is_asked and not watch.is_accused and self._accuse_at(watch, patience) <= now:
-            self._accuse(watch, Charge.SILENT)
+            self._accuse(watch, Charge.ENDED if watch.kernel is KnockOutcome.REFUSED else Charge.SILENT)
 
     def _suspect(self, watch: Watch) -> None:
         watch.is_suspect = True
@@ -254,7 +269,7 @@ class Watching:
 
     def _accuse(self, watch: Watch, charge: Charge) -> None:
         watch.is_accused = True
-        if charge is Charge.SILENT:
+        if charge is not Charge.LOSSY:
             self._tell(watch)
         self._petitions.accuse(watch.alive, charge)
 
