@@ -3,7 +3,7 @@
 Run: ``python perf/membership.py --case silent-death --nodes 1000 --json FILE``. A run is decided by its seed; the seeds
 are 1, 2, 3 ... up to ``--runs``, and only the ``speed`` case depends on the machine. Messages take 0.2 to 2 ms.
 Processes take no time to compute, except in ``join``, where a signature takes 80 us to check and links carry 1 Gbit/s.
-Frames are counted as encoded, with what ZMTP and CURVE add. docs/membership.md has the figures, and says which goals they miss.
+Frames are counted as encoded, with what ZMTP and CURVE add. docs/membership.md has the figures and the misses.
 """
 
 from __future__ import annotations

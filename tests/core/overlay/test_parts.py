@@ -10,10 +10,10 @@ import pytest
 from zmesh.core.membership.messages import Contact
 from zmesh.core.overlay.machine import Overlay
 from zmesh.core.overlay.messages import Body, Heartbeat, Hello, Petition, Send
+from zmesh.core.overlay.neighbour import Watch
 from zmesh.core.overlay.settings import PRESETS, OverlaySettings, Pace
 from zmesh.core.overlay.statements import Accusation, Alive, Charge, Left, Removal, outlives, signed
 from zmesh.core.overlay.view import View, ViewStore
-from zmesh.core.overlay.watch import Watch
 from zmesh.errors import ConfigurationError, InternalError
 from zmesh.testing.subjects.overlay_mesh import Seals, SimulatedNotary
 
@@ -38,9 +38,8 @@ def view_of(count: int, store: ViewStore | None = None) -> View:
 
 def machine_in(view: View, store: ViewStore, name: str = "n0") -> Overlay:
     machine = Overlay(alive(name), SETTINGS, SimulatedNotary(SEALS, name), random.Random(1), store)
-    joined = store.changed(view, [machine.own], [])
-    machine.start_in(joined)
     machine.handle_timeout(0.0)
+    machine.start_in(store.changed(view, [machine.own], []))
     return machine
 
 

@@ -21,10 +21,11 @@ from zmesh.core.overlay.messages import (
     Refusal,
     Vouch,
 )
+from zmesh.core.overlay.neighbour import Watch
 from zmesh.core.overlay.petitions import Petitions
 from zmesh.core.overlay.spread import Spread
 from zmesh.core.overlay.statements import Alive, Charge, Gone, Left, outlives
-from zmesh.core.overlay.watch import Watch, Watching
+from zmesh.core.overlay.watch import Watching
 
 __all__ = ["Conversation", "Install"]
 

@@ -41,7 +41,6 @@ class Docket:
         self._cooling: dict[tuple[str, str], tuple[float, float]] = {}
         self._turn = 0
         self._first_at = self._last_at = FOREVER
-        self._lossy_at = FOREVER
         self.due = FOREVER
         self.judge_itself: Callable[[str, Charge], bool | None] = lambda node_id, charge: None
 
@@ -98,7 +97,7 @@ class Docket:
         self._left.clear()
         self._tallies.clear()
         self._rivals.clear()
-        self._first_at = self._last_at = self._lossy_at = self.due = FOREVER
+        self._first_at = self._last_at = self.due = FOREVER
 
     def _is_open(self, tally: Tally) -> bool:
         alive = tally.alive
@@ -151,8 +150,6 @@ class Docket:
             tally = self._tallies[node_id] = Tally(ledger.view.members[node_id], ledger.now)
         tally.accusations[accusation.accuser] = accusation
         tally.vouched.pop(accusation.accuser, None)
-        if accusation.charge is Charge.LOSSY and is_new:
-            self._lossy_at = ledger.now
         if is_new:
             self._hear_others(tally, accusation)
 
@@ -216,19 +213,19 @@ class Docket:
         return tally.opened_at + settings.ask_wait_s * (ENDED_SHARE if has_ended else SILENT_SHARE)
 
     def _lossy_due(self) -> float:
-        tallies = [tally for tally in self._tallies.values() if tally.is_lossy]
-        if not tallies:
-            return FOREVER
+        opened = [tally.opened_at for tally in self._tallies.values() if tally.is_lossy]
         hold_s = self._ledger.settings.lossy_hold_s
-        return min(self._lossy_at + hold_s, tallies[0].opened_at + 2 * hold_s)
+        return min(max(opened) + hold_s, min(opened) + 2 * hold_s) if opened else FOREVER
 
     # -- the decision ------------------------------------------------------------------------------------------------
 
     def decide(self) -> tuple[list[Alive], list[Gone]]:
         """The time has come: who is put in, and who is dropped."""
         ledger = self._ledger
+        is_lossy_due = self._lossy_due() <= ledger.now
+        decided = {node_id: t for node_id, t in self._tallies.items() if is_lossy_due or not t.is_lossy}
         dropped: dict[str, Gone] = {
-            node_id: self._removal(tally) for node_id, tally in self._tallies.items() if self._is_convicted(tally)
+            node_id: self._removal(t) for node_id, t in decided.items() if self._is_convicted(t)
         }
         dropped.update({left.node_id: left for left in self._left.values() if self._is_member(left)})
         now = ledger.now
@@ -238,13 +235,12 @@ class Docket:
             for a in self._alive.values()
             if ledger.is_news(a) and a.node_id not in dropped and a.node_id not in waiting
         ]
-        self._cool_down(dropped)
+        self._cool_down(decided, dropped)
         self._alive = {node_id: a for node_id, a in self._alive.items() if node_id in waiting}
         self._rivals = {node_id: r for node_id, r in self._rivals.items() if node_id in waiting}
         self._left.clear()
-        self._tallies.clear()
+        self._tallies = {node_id: t for node_id, t in self._tallies.items() if node_id not in decided}
         self._first_at = self._last_at = now if self._alive else FOREVER
-        self._lossy_at = FOREVER
         self._plan()
         return put, list(dropped.values())
 
@@ -255,11 +251,11 @@ class Docket:
         return max(self._ledger.quorum(tally.alive.node_id), most)
 
     def _is_convicted(self, tally: Tally) -> bool:
-        lossy = tally.supporting(Charge.LOSSY)
-        if lossy and lossy >= self.needed(tally, lossy):
-            return True
-        silent = tally.supporting(Charge.SILENT)
-        return not tally.is_refuted and silent >= self.needed(tally, silent) and not tally.is_lossy
+        if tally.is_lossy:
+            lossy = tally.count(Charge.LOSSY)
+            return lossy >= self.needed(tally, lossy)
+        accusers = len(tally.accusations)  # those who say that it loses do not hear it either
+        return not tally.is_refuted and accusers >= self.needed(tally, accusers)
 
     def _removal(self, tally: Tally) -> Removal:
         alive = tally.alive
@@ -269,10 +265,10 @@ class Docket:
         member = self._ledger.member(left.node_id)
         return member is not None and member.incarnation == left.incarnation
 
-    def _cool_down(self, dropped: dict[str, Gone]) -> None:
+    def _cool_down(self, decided: dict[str, Tally], dropped: dict[str, Gone]) -> None:
         """Lone accusers of nodes that others hear are not heeded for a while: two liars cannot keep stewards busy."""
         now = self._ledger.now
-        for node_id, tally in self._tallies.items():
+        for node_id, tally in decided.items():
             quorum = self._ledger.quorum(node_id)
             if node_id in dropped or len(tally.accusations) >= quorum or not (tally.vouched or tally.is_refuted):
                 continue

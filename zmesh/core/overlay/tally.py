@@ -19,18 +19,14 @@ class Tally:
     vouched: dict[str, None] = field(default_factory=dict)
     is_refuted: bool = False
 
-    def supporting(self, charge: Charge) -> int:
-        """How many accusations that charge rests on: what is lost is not heard either."""
-        return self.count(Charge.LOSSY) if charge is Charge.LOSSY else len(self.accusations)
-
     def count(self, charge: Charge) -> int:
         """How many say just that."""
         return sum(1 for a in self.accusations.values() if a.charge is charge)
 
     @property
     def is_lossy(self) -> bool:
-        """Whether all that is said is that it loses."""
-        return all(a.charge is Charge.LOSSY for a in self.accusations.values())
+        """Whether what is said is that it loses, more than that it is silent."""
+        return 2 * self.count(Charge.LOSSY) >= len(self.accusations)
 
 
 @dataclass(slots=True)

@@ -13,78 +13,17 @@ from typing import Final
 from zmesh.core.membership.messages import MemberEventKind
 from zmesh.core.overlay.ledger import Ledger
 from zmesh.core.overlay.messages import Heartbeat, Knock, KnockOutcome, NotifyMember
+from zmesh.core.overlay.neighbour import LOSSY_SHARE, Watch
 from zmesh.core.overlay.petitions import Petitions
 from zmesh.core.overlay.settings import Pace
-from zmesh.core.overlay.statements import Alive, Charge, Left
+from zmesh.core.overlay.statements import Charge, Left
 
-__all__ = ["Watch", "Watching"]
+__all__ = ["Watching"]
 
-WINDOW: Final = 20  # heartbeats over which losses are counted
-WINDOW_MASK: Final = (1 << WINDOW) - 1
-WINDOW_LEAST: Final = 10  # fewer tell nothing
-RECENT: Final = 8
-LOSSY_SHARE: Final = 0.5
 SOUND_SHARE: Final = 0.25
 MAX_DOUBT: Final = 4
 DOUBTERS: Final = 4  # of fewer neighbours, half being silent is no sign that it is us
 FOREVER: Final = float("inf")
-
-
-class Watch:
-    """What is known of one neighbour, at first hand."""
-
-    __slots__ = (
-        "alive",
-        "bits",
-        "heard_at",
-        "is_accused",
-        "is_hinted",
-        "is_lossy",
-        "is_suspect",
-        "is_told",
-        "kernel",
-        "number",
-        "seen",
-    )
-
-    def __init__(self, alive: Alive, now: float) -> None:
-        self.alive = alive
-        self.heard_at = now
-        self.number = -1
-        self.bits = 0  # of the last heartbeats, newest first: 1 came, 0 was lost
-        self.seen = 0
-        self.is_suspect = False  # silent for a while, and asked
-        self.is_told = False  # and the process was told so
-        self.is_accused = False
-        self.is_hinted = False
-        self.is_lossy = False
-        self.kernel: KnockOutcome | None = None
-
-    def count(self, number: int) -> None:
-        """A heartbeat came."""
-        missed = number - self.number - 1
-        if self.number < 0 or missed > WINDOW:
-            self.bits, self.seen = 1, 1
-        elif missed >= 0:
-            self.bits = ((self.bits << (missed + 1)) | 1) & WINDOW_MASK
-            self.seen = min(self.seen + missed + 1, WINDOW)
-        self.number = max(self.number, number)
-
-    @property
-    def lost_share(self) -> float:
-        """What share of its heartbeats was lost of late."""
-        return 1.0 - self.bits.bit_count() / self.seen if self.seen >= WINDOW_LEAST else 0.0
-
-    @property
-    def has_gaps(self) -> bool:
-        """Whether of the very last heartbeats some were lost."""
-        count = min(self.seen, RECENT)
-        return (self.bits & ((1 << count) - 1)).bit_count() <= count - 2
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether enough of its heartbeats came to say that they do."""
-        return self.seen >= WINDOW_LEAST and self.lost_share < LOSSY_SHARE
 
 
 class Watching:
