@@ -337,3 +337,45 @@ def test_many_join_at_once_and_see_few_sizes() -> None:
         sizes |= {len(node.machine.view) for node in mesh.nodes()} - {1}
     assert mesh.complaints() == []
     assert len(sizes) <= 8
+
+
+def test_a_new_record_is_told_to_all() -> None:
+    mesh = Mesh(20)
+    mesh.world.hosts["n003"].call(mesh.node("n003").update, b"other")
+    mesh.world.run_for(1.0)
+    assert {node.machine.view.members["n003"].record_hash for node in mesh.nodes()} == {b"other"}
+    told = [who for _, who, told in mesh.told if told.kind is MemberEventKind.CHANGED and told.alive.node_id == "n003"]
+    assert sorted(told) == [name for name in mesh.names if name != "n003"]
+
+
+def test_a_node_that_moves_is_found_at_its_new_address() -> None:
+    mesh = Mesh(20)
+    host, node = mesh.world.hosts["n003"], mesh.node("n003")
+    mesh.world.network.place(host, "elsewhere")
+    host.call(node.move, "elsewhere")
+    mesh.world.run_for(10.0)
+    assert {node.machine.view.members["n003"].contact.hosts for node in mesh.nodes()} == {("elsewhere",)}
+    assert mesh.died() == []
+    assert mesh.complaints() == []
+
+
+def test_a_restarted_node_takes_the_place_of_the_one_before() -> None:
+    mesh = Mesh(20)
+    mesh.world.hosts["n003"].power_off()
+    mesh.world.run_for(0.3)
+    mesh.add_seeds("n003", ("n000",))
+    mesh.world.hosts["n003"].start()
+    mesh.world.converge(mesh.complaints, 5.0)
+    assert mesh.died() == []
+    assert {told.kind.value for _, _, told in mesh.told if told.alive.node_id == "n003"} == {"restarted"}
+
+
+def test_half_and_half_go_on_apart_and_agree_again() -> None:
+    mesh = Mesh(100)
+    half = tuple(mesh.names[::2])
+    rules = between(half, tuple(name for name in mesh.names if name not in half))
+    mesh.world.network.apply(*rules)
+    mesh.world.run_for(60.0)
+    assert {len(node.machine.view) for node in mesh.nodes()} == {50}
+    mesh.world.network.lift(*rules)
+    assert mesh.world.converge(mesh.complaints, 10.0) <= 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zmesh.core.membership.messages import Contact
@@ -84,6 +85,7 @@ class OverlayMesh:
         self.machine_class = machine_class
         self.is_observed = is_observed
         self.seals = Seals()
+        self.seeds: dict[str, tuple[str, ...]] = {}
         self.store = ViewStore(settings.near_size, remembered=256)
         self.dark: set[str] = set()  # hosts without power, whose kernel answers nobody
         self.certificate = b""  # everybody's: the notary of a simulation needs none
@@ -95,7 +97,12 @@ class OverlayMesh:
 
     def add(self, name: str, seeds: Sequence[str] = (), *, identity: str | None = None) -> Host:
         """A node, not started. ``seeds`` are addresses."""
-        return self.world.add(name, lambda host: OverlayProcess(host, self, seeds), identity=identity)
+        self.seeds[name] = tuple(seeds)
+        return self.world.add(name, lambda host: OverlayProcess(host, self, self.seeds[name]), identity=identity)
+
+    def add_seeds(self, name: str, seeds: Sequence[str]) -> None:
+        """From its next start on, that node looks for others there."""
+        self.seeds[name] = tuple(seeds)
 
     def start(self, name: str, seeds: Sequence[str] = (), *, identity: str | None = None) -> Host:
         """A node, started."""
@@ -200,6 +207,11 @@ class OverlayProcess(MachineProcess):
     def update(self, now: float, record_hash: bytes = b"new") -> None:
         """Something new to say of itself."""
         self.perform_all(self.machine.restate(now, record_hash=record_hash))
+
+    def move(self, now: float, address: str) -> None:
+        """This node is at another address."""
+        contact = replace(self.machine.own.contact, hosts=(address,))
+        self.perform_all(self.machine.restate(now, contact=contact))
 
     def sees(self, expected: Mapping[str, int]) -> bool:
         """Whether its view has exactly these incarnations."""
