@@ -18,6 +18,7 @@ help:
 	@echo 'make test    everything that must pass before a change is merged (under 20 minutes)'
 	@echo 'make check   lint, types and import contracts'
 	@echo 'make bench   measure; writes perf/results/*.json'
+	@echo 'make soak    simulate SEEDS (1000) seeds of each protocol on all cores; report in build/soak'
 	@echo 'make clean   remove $(VENV), caches and builds'
 
 # -- what is installed; again only when the project's metadata changes ------------------------------------------------
@@ -77,6 +78,19 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python perf/throughput.py --json perf/results/throughput.json
 	$(BIN)/python perf/throughput.py --fan-out 8 --json perf/results/fan-out-8.json
 	$(BIN)/python perf/latency.py --json perf/results/latency.json
+	$(BIN)/python perf/simulator.py --json perf/results/simulator.json
+
+SEEDS ?= 1000
+FIRST ?= 0
+SUBJECTS ?=
+.PHONY: soak
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m zmesh.testing soak $(SUBJECTS) --first $(FIRST) --seeds $(SEEDS) --report build/soak
+
+# Before a release: 100 seeds of each protocol, each replayed 100 times in processes of their own.
+.PHONY: replay
+replay: $(VENV)/.installed-dev
+	$(BIN)/python -m zmesh.testing replay $(SUBJECTS) --seeds 100 --replays 100
 
 .PHONY: clean
 clean:

@@ -50,6 +50,8 @@ UNITS = {
     "views": "views",
     "distinct_sizes": "sizes",
     "megabytes_per_node": "MB",
+    "seeds_per_cpu_second": "1/s",
+    "cpu_s_per_simulated_minute": "s",
 }
 RATIO_METRICS = ("messages_per_second", "requests_per_second", "p50_us", "p99_us")
 

@@ -36,7 +36,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "runtime": frozenset({"*", "msgspec", "zmq"}),
     "patterns": frozenset({"*", "zmq"}),
     "tools": frozenset({"*", "msgspec"}),
-    "testing": frozenset({"*", "msgspec"}),
+    "testing": frozenset({"*", "msgspec", "pytest"}),
 }
 COMPOSITION = frozenset({"*", "msgspec", "uvloop", "zmq"})  # the four components and what ties them together
 OUTSIDE |= {path.name: COMPOSITION for path in sorted(PACKAGE.glob("[a-z]*.py")) if path.name not in OUTSIDE}

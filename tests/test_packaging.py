@@ -119,7 +119,7 @@ def test_every_package_of_the_tree_is_listed() -> None:
 
 def test_what_is_imported_is_what_is_required() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    required = {re.match(r"[\w-]+", line)[0] for line in [*project["dependencies"], "uvloop"]}  # type: ignore[index]
+    required = {re.match(r"[\w-]+", line)[0] for line in [*project["dependencies"], "uvloop", "pytest"]}  # type: ignore[index]
     nodes = [
         node
         for directory in ("zmesh", "patterns", "tools")
@@ -130,7 +130,7 @@ def test_what_is_imported_is_what_is_required() -> None:
     imported |= {str(node.module).partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
     outside = {name for name in imported if name not in sys.stdlib_module_names} - {"zmesh"}
     assert {MODULES.get(name, name) for name in required} >= outside
-    assert {MODULES.get(name, name) for name in required} - {"uvloop"} <= outside
+    assert {MODULES.get(name, name) for name in required} - {"uvloop"} <= outside  # pytest: for its plugin alone
 
 
 def test_the_links_are_relative_links() -> None:

@@ -243,3 +243,29 @@ def test_the_fingerprint_tells_runs_apart(full: bool) -> None:
     assert digest(1) != digest(2)
     assert digest(1) != digest(1, conditions=Conditions(Delay.uniform(0.0, 1.1)))
     assert (digest(1) != digest(1, "y")) is full
+
+
+def test_a_disk_outlives_its_process_and_a_sync_takes_the_time_it_takes() -> None:
+    class Writer(Recorder):
+        def start(self, now: float) -> None:
+            file = self.host.disk.open("journal", create=True)
+            self.heard.append((now, len(file)))
+            file.append(b"x")
+            file.sync()
+            self.host.disk.sync_directory()
+            self.host.send("b", "durable")
+            file.append(b"unsynced")
+
+    world = World(1, conditions=FIXED)
+    writer, reader = world.add("a", Writer), world.add("b", Recorder)
+    reader.start()
+    writer.disk.conditions.sync_s = 0.25
+    writer.start()
+    world.run_for(1.0)
+    assert recorder(reader).heard[1:] == [(0.51, "durable")]
+    writer.kill()
+    writer.start()
+    assert recorder(writer).heard == [(1.0, 9)]
+    writer.power_off()
+    writer.start()
+    assert recorder(writer).heard[0][1] in range(1, 19)

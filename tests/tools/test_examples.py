@@ -50,3 +50,17 @@ def test_the_fast_sender_loses_nothing(tmp_path: Path) -> None:
         assert sender.line("received all") == "received all 500,000 messages"
         assert sender.line("a second").startswith("sent 500,000 messages, encrypted and acknowledged")
         assert sender.wait()[0] == 0
+
+
+def test_a_seed_finds_the_bug_and_the_cure_helps(tmp_path: Path) -> None:
+    done = subprocess.run(
+        example("found_by_a_seed"),
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "clog of n" in done.stdout
+    assert done.stdout.splitlines()[-1] == "with fencing tokens, 200 seeds hold"

@@ -42,16 +42,16 @@ class Nemesis:
         self._kinds = {**KINDS, **(kinds or {})}
         self._open: dict[int, End] = {}
         self._count = 0
-        self._is_over = False
+        self._healings = 0
 
     def schedule(self, faults: tuple[Fault, ...]) -> None:
-        """Have these happen."""
+        """Have these happen, unless everything is healed before."""
         for fault in faults:
-            self._world.at(fault.at, self._begin, fault)
+            self._world.at(fault.at, self._begin, fault, self._healings)
 
     def heal(self) -> None:
         """End every fault now, in the order in which they began; start what is down, resume what is paused."""
-        self._is_over = True
+        self._healings += 1
         for number in list(self._open):
             self._end(number)
         self._world.network.lift_all()
@@ -59,8 +59,8 @@ class Nemesis:
             host.resume()
             host.start_again()
 
-    def _begin(self, fault: Fault) -> None:
-        if self._is_over:
+    def _begin(self, fault: Fault, healings: int) -> None:
+        if healings != self._healings:
             return
         end = self._kinds[fault.kind](self._world, fault)
         if end is not None:
@@ -114,6 +114,38 @@ def _drift(world: World, fault: Fault) -> End:
 
 def _step_wall(world: World, fault: Fault) -> None:
     world.hosts[fault.hosts[0]].clock.step_wall(fault.amount)
+
+
+# -- of disks ----------------------------------------------------------------------------------------------------------
+
+
+def _disk_full(world: World, fault: Fault) -> End:
+    """Only ``amount`` bytes are left."""
+    disk = world.hosts[fault.hosts[0]].disk
+    disk.conditions.capacity_bytes = disk.used_bytes + int(fault.amount)
+    return lambda: setattr(disk.conditions, "capacity_bytes", None)
+
+
+def _disk_errors(world: World, fault: Fault) -> End:
+    """A share of the reads, writes and syncs fail."""
+    conditions = world.hosts[fault.hosts[0]].disk.conditions
+
+    def set_errors(share: float) -> None:
+        conditions.read_error = conditions.write_error = conditions.sync_error = share
+
+    set_errors(fault.amount)
+    return lambda: set_errors(0.0)
+
+
+def _slow_disk(world: World, fault: Fault) -> End:
+    """A sync takes ``amount`` seconds."""
+    conditions = world.hosts[fault.hosts[0]].disk.conditions
+    before, conditions.sync_s = conditions.sync_s, fault.amount
+    return lambda: setattr(conditions, "sync_s", before)
+
+
+def _flip_bit(world: World, fault: Fault) -> None:
+    world.hosts[fault.hosts[0]].disk.flip_bit()
 
 
 # -- of the network ----------------------------------------------------------------------------------------------------
@@ -203,6 +235,10 @@ KINDS: Mapping[str, Begin] = {
     "slow": _slow,
     "drift": _drift,
     "step_wall": _step_wall,
+    "disk_full": _disk_full,
+    "disk_errors": _disk_errors,
+    "slow_disk": _slow_disk,
+    "flip_bit": _flip_bit,
     "cut_out": _cut_out,
     "cut_in": _cut_in,
     "partition": _partition,

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.errors import check
 from zmesh.testing.clocks import Clock
+from zmesh.testing.disk import Disk
 from zmesh.testing.inputs import NEVER, Waiting, call_back, fire, resume, send_later, take_input, time_out, work_off
 from zmesh.testing.process import Process
 from zmesh.testing.randomness import stream
 
 if TYPE_CHECKING:
     from zmesh.testing.network import Link
+    from zmesh.testing.streams import Stream
     from zmesh.testing.world import World
 
 __all__ = ["Host"]
@@ -27,7 +29,7 @@ class Host:
     """One computer. ``name`` is its own in the world, ``identity`` what receivers are told, ``address`` where it is."""
 
     __slots__ = (
-        "_program",
+        "_disk",
         "_spins",
         "address",
         "armed",
@@ -44,10 +46,12 @@ class Host:
         "name",
         "number",
         "process",
+        "program",
         "received",
         "run",
         "sent",
         "sent_bytes",
+        "streams",
         "world",
     )
 
@@ -58,12 +62,14 @@ class Host:
         self.clock = Clock()
         self.process: Process | None = None
         self.links: dict[str, Link] = {}  # by address
+        self.streams: list[Stream] = []  # of the present process
         self.chance = stream(world.seed, "network", name).random
         self.is_open = False  # up, and takes inputs at once
         self.cost_s = 0.0  # of computing, for every input: a slow node
         self.busy_s = 0.0  # of this input so far: what is sent now leaves so much later
         self.sent = self.sent_bytes = self.received = 0
-        self._program = program
+        self._disk: Disk | None = None  # made when it is used
+        self.program = program  # what the next start starts: another version of it, in an upgrade
         self.run = 0  # how many processes have been started here
         self.armed = NEVER  # the deadline for which the earliest timer stands in the queue
         self.inbox: deque[Waiting] | None = None  # inputs that wait, while the process is paused or busy
@@ -98,6 +104,13 @@ class Host:
         """Call back in the same run, when this host's clock is ``seconds`` further and the process runs."""
         self.world.push_after(seconds / self.clock.rate, call_back, self, self.run, (callback, args))
 
+    @property
+    def disk(self) -> Disk:
+        """What outlives the process."""
+        if self._disk is None:
+            self._disk = Disk(stream(self.world.seed, "disk", self.name), self.spend)
+        return self._disk
+
     def observe(self, observation: Any) -> None:
         """Tell the world's checkers and its trace what has become known here."""
         self.world.observe(self, observation)
@@ -127,7 +140,7 @@ class Host:
             self.changed_at = self.world.now
         self.run += 1
         self.is_open = True
-        self.process = process = self._program(self)
+        self.process = process = self.program(self)
         take_input(self, process.start, ())
         return process
 
@@ -143,12 +156,17 @@ class Host:
             self._end()
 
     def power_off(self) -> None:
-        """The host is gone, at once and without a word."""
+        """The host is gone, at once and without a word; what its disk had not secured is left to chance."""
+        if self._disk is not None:
+            self._disk.power_off()
         self._end()
 
     def _end(self) -> None:
         self.changed_at = self.world.now
+        if self.process is not None:
+            self.process.ended()
         self.process = None
+        self.streams = []
         self.inbox = None
         self.armed = NEVER
         self.is_open = self.is_paused = False

@@ -91,15 +91,21 @@ class Network:
         self._refresh(Rule())
 
     def close(self, one: Host, other: Host) -> None:
-        """The connection between two hosts closes, and both learn of it."""
+        """The connections between two hosts close, and both learn of it."""
         self._close(one, other)
         self._close(other, one)
+        for stream in (*one.streams, *other.streams):
+            if stream.address in (one.address, other.address):
+                stream.break_()
 
     def close_all(self, host: Host) -> None:
         """All connections of a host close, and its peers learn of it unless they are cut off."""
         for other in self._world.hosts.values():
             if other is not host and (other.address in host.links or host.address in other.links):
                 self._close(host, other)
+            for stream in other.streams:
+                if stream.address == host.address:
+                    stream.break_(keep=0.0)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether what one host sends to another now is lost for certain."""
@@ -116,10 +122,10 @@ class Network:
     def place(self, host: Host, address: str) -> None:
         """Put a host at an address; from where it was it is gone. What is under way to it still arrives."""
         check(address not in self.at_address, f"{address} is taken")
-        self.at_address.pop(host.address, None)
-        for other in self._world.hosts.values():
-            other.links.pop(host.address, None)
-            other.links.pop(address, None)
+        if self.at_address.get(host.address) is host:
+            del self.at_address[host.address]
+            for other in self._world.hosts.values():
+                other.links.pop(host.address, None)
         host.address = address
         self.at_address[address] = host
 
@@ -143,6 +149,10 @@ class Network:
         else:
             link.arrives_at = at
         heappush(world.queue, (at, world.next_order(), deliver, link.target, source.identity, message))
+
+    def link(self, source: Host, address: str) -> Link | None:
+        """The link to an address; None where nobody is."""
+        return source.links.get(address) or self._new_link(source, address)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -173,7 +183,7 @@ class Network:
 
     def _close(self, source: Host, target: Host) -> None:
         """Tell the target, after all that is under way to it."""
-        link = source.links.get(target.address) or self._new_link(source, target.address)
+        link = self.link(source, target.address)
         if link is not None and not link.conditions.is_cut and not link.conditions.is_clogged:
             at = self._world.now + link.table[int(source.chance() * QUANTILES)]
             link.arrives_at = at = max(at, link.arrives_at)

@@ -39,6 +39,9 @@ class Process:
     def disconnected(self, now: float, peer: str) -> None:
         """A connection with the host whose identity is ``peer`` closed: its process ended, or the network did it."""
 
+    def ended(self) -> None:
+        """It was killed or its host went off: no input. Nothing of it may run after this."""
+
 
 class Machine(Protocol):
     """The shape of every protocol core."""

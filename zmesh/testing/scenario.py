@@ -18,8 +18,19 @@ from zmesh.testing.delays import Delay
 from zmesh.testing.faults import Fault
 from zmesh.testing.randomness import stream
 
-__all__ = ["Draw", "Scenario", "Settings", "draw_scenario", "from_json", "names_of", "to_json"]
+__all__ = [
+    "PLAIN_DELAY_S",
+    "Draw",
+    "Scenario",
+    "Settings",
+    "draw_faults",
+    "draw_scenario",
+    "from_json",
+    "names_of",
+    "to_json",
+]
 
+PLAIN_DELAY_S: Final = (0.0002, 0.002)
 CHANCE_OF_A_KIND: Final = 0.5
 QUIET_S: Final = 3.0  # at the start: everybody gets to know everybody
 
@@ -33,7 +44,7 @@ class Scenario:
     nodes: int
     fault_s: float  # of the safety phase
     settle_s: float  # within which all must be well again, once everything is healed
-    delay_s: tuple[float, float] = (0.0002, 0.002)  # least and mean
+    delay_s: tuple[float, float] = PLAIN_DELAY_S  # least and mean
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
@@ -100,20 +111,34 @@ def draw_scenario(settings: Settings, seed: int) -> Scenario:
         reorder=sometimes(settings.max_reorder),
         skew_s=sometimes(settings.max_skew_s),
         drift=sometimes(settings.max_drift),
-        faults=_draw_faults(settings, chance),
+        faults=draw_faults(
+            settings.draws,
+            names_of(settings.nodes),
+            QUIET_S,
+            settings.fault_s - QUIET_S,
+            settings.faults_per_minute,
+            chance,
+        ),
     )
 
 
-def _draw_faults(settings: Settings, chance: random.Random) -> tuple[Fault, ...]:
-    draws = [draw for draw in settings.draws if chance.random() < CHANCE_OF_A_KIND]
-    if not draws:
+def draw_faults(
+    draws: Sequence[Draw],
+    names: Sequence[str],
+    start: float,
+    for_s: float,
+    faults_per_minute: float,
+    chance: random.Random,
+) -> tuple[Fault, ...]:
+    """Which kinds there are, how often they come, and then the faults, all in the ``for_s`` seconds from ``start``."""
+    chosen = [draw for draw in draws if chance.random() < CHANCE_OF_A_KIND]
+    if not chosen:
         return ()
-    rate = settings.faults_per_minute / 60.0 * chance.choice((0.3, 1.0, 2.0))
-    names = names_of(settings.nodes)
+    rate = faults_per_minute / 60.0 * chance.choice((0.3, 1.0, 2.0))
     faults = []
-    at = QUIET_S + chance.expovariate(rate)
-    while at < settings.fault_s:
-        faults.append(_draw_fault(chance.choice(draws), at, names, chance))
+    at = start + chance.expovariate(rate)
+    while at < start + for_s:
+        faults.append(_draw_fault(chance.choice(chosen), at, names, chance))
         at += chance.expovariate(rate)
     return tuple(faults)
 

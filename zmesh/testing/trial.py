@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
 
-from zmesh.testing.checkers import SimulationFailure
+from zmesh.testing.checkers import LivenessFailure, SimulationFailure
 from zmesh.testing.faults import Begin, Nemesis
 from zmesh.testing.randomness import stream
 from zmesh.testing.scenario import Scenario, Settings
 from zmesh.testing.world import World, WorldStatistics
 
 __all__ = ["Outcome", "Subject", "run_trial"]
+
+
+FRAMES_SHOWN: Final = 4
 
 
 class Subject:
@@ -42,28 +47,36 @@ class Outcome:
     digest: str
     statistics: WorldStatistics
     failure: str = ""  # the kind of failure and what it says
-    failed_at: float = 0.0
+    ended_at: float = 0.0  # simulated time
     settled_s: float = 0.0  # from the healing to the convergence
+    place: str = field(default="", compare=False)  # of an exception: the last lines of its traceback
 
     @property
     def is_failure(self) -> bool:
         """Whether something was wrong."""
         return bool(self.failure)
 
+    @property
+    def signature(self) -> str:
+        """What kind of failure it is, without times, numbers and names: equal for two faces of one bug."""
+        kind, _, what = self.failure.partition(": ")
+        what = "" if kind.startswith(LivenessFailure.kind) else what
+        return re.sub(r"\d[\d.]*|\bn#", "#", f"{kind.partition(',')[0]}: {what}") if self.failure else ""
+
 
 def run_trial(scenario: Scenario, subject_class: type[Subject], *, full_trace: bool = False) -> Outcome:
     """Run a scenario. Whatever goes wrong, an exception in a machine included, is in the outcome."""
     world = World(scenario.seed, conditions=scenario.conditions, full_trace=full_trace)
-    failure, settled_s = "", 0.0
+    failure, place, settled_s = "", "", 0.0
     try:
         settled_s = _run(world, subject_class(world, scenario), scenario)
     except SimulationFailure as error:
         failure = str(error)
     except Exception as error:  # noqa: BLE001 - any exception of what is under test is a finding, not an accident
         failure = f"exception, {world.now:.6f} s: {type(error).__name__}: {error}"
-    return Outcome(
-        scenario, world.trace.digest(), world.statistics(), failure, world.now if failure else 0.0, settled_s
-    )
+        place = "".join(traceback.format_tb(error.__traceback__)[-FRAMES_SHOWN:])
+    digest, statistics = world.trace.digest(), world.statistics()
+    return Outcome(scenario, digest, statistics, failure, world.now, settled_s, place)
 
 
 def _run(world: World, subject: Subject, scenario: Scenario) -> float:

@@ -21,6 +21,7 @@ from zmesh.testing.inputs import deliver
 from zmesh.testing.network import Network
 from zmesh.testing.process import Process
 from zmesh.testing.randomness import stream
+from zmesh.testing.streams import arrive
 from zmesh.testing.trace import Trace
 
 __all__ = ["World", "WorldStatistics"]
@@ -55,6 +56,8 @@ class World:
         self.network = Network(self, conditions)
         self.trace = Trace()
         self.events = 0
+        self.graveyard: list[Any] = []  # what is left of dead processes: nothing may happen when it is collected
+        self._failure: SafetyViolation | None = None
         self._full_trace = full_trace
         self._observers: list[Checker] = []
         self._steppers: list[Checker] = []
@@ -114,10 +117,16 @@ class World:
         while self._run_batch(when):
             self.trace.flush()
         self.now = max(self.now, when)
+        if self._failure is not None:
+            raise self._failure  # once more: a program may have caught it
 
     def run_for(self, seconds: float) -> None:
         """Let ``seconds`` of true time pass."""
         self.run_until(self.now + seconds)
+
+    def step(self, until: float = float("inf")) -> bool:
+        """Let the next event happen, if it comes no later than ``until``; whether there was one."""
+        return self._run_carefully(until)
 
     def converge(self, complaints: Callable[[], list[str]], within_s: float, *, every_s: float = 0.25) -> float:
         """Run until there are no complaints; how long it took. Raises ``LivenessFailure`` after ``within_s``."""
@@ -134,16 +143,19 @@ class World:
         if self._full_trace or self._steppers:
             return self._run_carefully(when)
         queue, pop, record = self.queue, heappop, self.trace.numbers.append
-        for done in range(BATCH):
-            if not queue or queue[0][0] > when:
-                self.events += done
-                return False
-            at, order, action, first, second, third = pop(queue)
-            self.now = at
-            record(at)
-            record(order)
-            action(first, second, third)
-        self.events += BATCH
+        done = 0
+        try:
+            for done in range(1, BATCH + 1):
+                if not queue or queue[0][0] > when:
+                    done -= 1
+                    return False
+                at, order, action, first, second, third = pop(queue)
+                self.now = at
+                record(at)
+                record(order)
+                action(first, second, third)
+        finally:
+            self.events += done
         return True
 
     def _run_carefully(self, when: float) -> bool:
@@ -154,8 +166,8 @@ class World:
         self.now = at
         self.events += 1
         self.trace.numbers.extend((at, order))
-        if self._full_trace and action is deliver:
-            self.trace.add_text(f"{second} > {first.name}: {third!r}")
+        if self._full_trace and action in (deliver, arrive):
+            self.trace.add_text(f"{first.name} {second}: {third!r}")
         action(first, second, third)
         for checker in self._steppers:
             checker.stepped()
@@ -171,7 +183,9 @@ class World:
 
     def fail(self, host: Host | None, what: str) -> None:
         """Something happened that must never happen."""
-        raise SafetyViolation(what, at=self.now, host=host.name if host is not None else "")
+        if self._failure is None:
+            self._failure = SafetyViolation(what, at=self.now, host=host.name if host is not None else "")
+        raise self._failure
 
     def statistics(self) -> WorldStatistics:
         """What has happened so far, in numbers."""

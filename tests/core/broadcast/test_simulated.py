@@ -2,97 +2,33 @@
 
 from __future__ import annotations
 
-import sys
-from typing import ClassVar
+import re
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.core.broadcast.simulation import MAX_COUNT, Published, World
 from zmesh.core.broadcast import Lost, PublisherEffect, SubscriberEffect, TopicPublisher, TopicSubscriber
 from zmesh.core.broadcast.publisher import SubscriberLagging, TellSubscriber
+from zmesh.testing import assert_holds
+from zmesh.testing.scenario import draw_scenario
+from zmesh.testing.subjects.broadcast import Published, PublisherProcess, SubscriberProcess
+from zmesh.testing.subjects.broadcast_rules import BroadcastSubject
+from zmesh.testing.trial import run_trial
 
-SUBSCRIBERS = 3
-NODES = st.integers(0, SUBSCRIBERS - 1)
-
-
-class Broadcasts(RuleBasedStateMachine):
-    """Publish, subscribe, drop, break, read late, stop handlers, let time pass: in any order."""
-
-    world_class: ClassVar[type[World]] = World
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.world = self.world_class(SUBSCRIBERS)
-        self.stopped: set[int] = set()
-
-    @rule(count=st.integers(1, MAX_COUNT), size=st.integers(4, 400), frames=st.integers(1, 6))
-    def publish(self, count: int, size: int, frames: int) -> None:
-        for _ in range(frames):
-            self.world.publish(count, size)
-
-    @rule(index=NODES)
-    def subscribe(self, index: int) -> None:
-        self.world.subscribe(index)
-
-    @rule(index=NODES)
-    def rejoin(self, index: int) -> None:
-        self.world.rejoin(index)
-
-    @rule(index=NODES)
-    def break_(self, index: int) -> None:
-        self.world.break_(index)
-
-    @rule(index=NODES, position=st.integers(0, 7), frames=st.integers(1, 3))
-    def drop(self, index: int, position: int, frames: int) -> None:
-        for _ in range(frames):
-            self.world.drop(index, position)
-
-    @rule(index=NODES, frames=st.integers(1, 8))
-    def hear(self, index: int, frames: int) -> None:
-        for _ in range(frames):
-            self.world.hear(index)
-
-    @rule(index=NODES)
-    def read_notes(self, index: int) -> None:
-        self.world.read_note(index)
-
-    @rule(index=NODES)
-    def read_replies(self, index: int) -> None:
-        self.world.read_reply(index)
-
-    @rule(index=NODES)
-    def stop_handlers(self, index: int) -> None:
-        self.stopped.add(index)
-
-    @rule(index=NODES)
-    def start_handlers(self, index: int) -> None:
-        self.stopped.discard(index)
-
-    @rule(seconds=st.sampled_from([0.002, 0.05, 0.5, 2.0, 6.0]))
-    def advance(self, seconds: float) -> None:
-        self.world.advance(seconds)
-
-    @rule(rounds=st.integers(1, 6), seconds=st.sampled_from([0.01, 0.5, 3.0]))
-    def flow(self, rounds: int, seconds: float) -> None:
-        """Traffic as it is when nothing goes wrong."""
-        for _ in range(rounds):
-            self.world.publish(2, 300)
-            self.world.run(seconds, frozenset(self.stopped))
-
-    @invariant()
-    def holds(self) -> None:
-        self.world.check()
-
-    def teardown(self) -> None:
-        if sys.exception() is None:  # else the failure that ended the run is the one to report
-            self.world.heal(frozenset(self.stopped))
+SEEDS = 60  # within which each missing rule must be noticed
 
 
-Broadcasts.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestBroadcasts = Broadcasts.TestCase
+def failure_of(seed: int, publisher: type[TopicPublisher], subscriber: type[TopicSubscriber[Published]]) -> str:
+    classes = {
+        "publisher_class": type("Publisher", (PublisherProcess,), {"machine_class": publisher}),
+        "subscriber_class": type("Subscriber", (SubscriberProcess,), {"machine_class": subscriber}),
+    }
+    subject = type("Ablated", (BroadcastSubject,), classes)
+    return run_trial(draw_scenario(BroadcastSubject.settings, seed), subject).failure
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_every_record_is_delivered_once_or_counted_as_lost(seed: int) -> None:
+    assert_holds(BroadcastSubject, seed)
 
 
 # -- each rule of the protocol, taken away -----------------------------------------------------------------------------
@@ -172,73 +108,23 @@ class IgnoresTail(TopicSubscriber[Published]):
         super().receive_position(now, position if self.expected is None else min(self.expected, position))
 
 
-def _world(
-    publisher: type[TopicPublisher] = TopicPublisher,
-    subscriber: type[TopicSubscriber[Published]] = TopicSubscriber,
-) -> type[World]:
-    return type("AblatedWorld", (World,), {"publisher_class": publisher, "subscriber_class": subscriber})
-
-
 @pytest.mark.parametrize(
-    ("world", "complaint"),
+    ("publisher", "subscriber", "complaint"),
     [
-        pytest.param(_world(NeverRepairs), "neither delivered nor counted", id="repair"),
-        pytest.param(_world(NeverSaysGone), "neither delivered nor counted", id="gone"),
-        pytest.param(_world(WaitsForEver), "a stopped subscriber stops the publisher", id="lag limit"),
-        pytest.param(_world(CountsSilenceAsLag), "had everything and lost its say", id="silence is not lag"),
-        pytest.param(_world(ReleasesForTheFastest), "lost within the window", id="hold for the slowest"),
-        pytest.param(_world(subscriber=IgnoresGaps), "not exactly once and in order", id="gap check"),
-        pytest.param(_world(subscriber=CountsNothing), "not counted|not exactly once", id="count of the lost"),
-        pytest.param(_world(subscriber=IgnoresTail), "neither delivered nor counted", id="tail"),
+        pytest.param(NeverRepairs, TopicSubscriber, "neither delivered nor counted", id="repair"),
+        pytest.param(NeverSaysGone, TopicSubscriber, "neither delivered nor counted", id="gone"),
+        pytest.param(WaitsForEver, TopicSubscriber, "a stopped subscriber stops the publisher", id="lag limit"),
+        pytest.param(CountsSilenceAsLag, TopicSubscriber, "had everything and lost its say", id="silence is not lag"),
+        pytest.param(ReleasesForTheFastest, TopicSubscriber, "lost within the window", id="hold for the slowest"),
+        pytest.param(ForgetsTheLagging, TopicSubscriber, "neither delivered nor counted", id="the lagging"),
+        pytest.param(KnowsOnlySubscriptions, TopicSubscriber, "neither delivered nor counted", id="joins again"),
+        pytest.param(TopicPublisher, IgnoresGaps, "not exactly once and in order", id="gap check"),
+        pytest.param(TopicPublisher, CountsNothing, "not counted|not exactly once", id="count of the lost"),
+        pytest.param(TopicPublisher, IgnoresTail, "neither delivered nor counted", id="tail"),
     ],
 )
-def test_the_simulation_notices_when_a_rule_is_missing(world: type[World], complaint: str) -> None:
-    machine = type("Ablated", (Broadcasts,), {"world_class": world})
-    found = settings(
-        max_examples=2000,
-        stateful_step_count=40,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    with pytest.raises(AssertionError, match=complaint):
-        run_state_machine_as_test(machine, settings=found)
-
-
-@pytest.mark.parametrize("publisher", [TopicPublisher, ForgetsTheLagging])
-def test_who_has_lost_its_say_still_hears_of_the_end(publisher: type[TopicPublisher]) -> None:
-    """Too rare for chance: the last frames are dropped, and their subscriber is given up before it is ever reminded."""
-    world = _world(publisher)(1)
-    world.subscribe(0)
-    world.run(1.0)
-    world.publish(2, 100)
-    world.drop(0, 0)
-    world.advance(6.0)
-    assert world.nodes[0].has_lost_its_say
-    if publisher is TopicPublisher:
-        world.heal(frozenset())
-        assert world.nodes[0].lost == 2
-    else:
-        with pytest.raises(AssertionError, match="neither delivered nor counted"):
-            world.heal(frozenset())
-
-
-@pytest.mark.parametrize("publisher", [TopicPublisher, KnowsOnlySubscriptions])
-def test_who_joins_again_before_its_leaving_is_known_is_heard(publisher: type[TopicPublisher]) -> None:
-    world = _world(publisher)(1)
-    world.subscribe(0)
-    world.run(1.0)
-    world.rejoin(0)
-    world.run(1.0)
-    for _ in range(3):
-        world.publish(2, 100)
-    world.drop(0, 0)
-    world.drop(0, 1)
-    if publisher is TopicPublisher:
-        world.heal(frozenset())
-        assert (world.nodes[0].lost, world.nodes[0].delivered) == (0, world.publisher.next_record - 1)
-    else:
-        with pytest.raises(AssertionError, match="neither delivered nor counted"):
-            world.heal(frozenset())
+def test_the_simulation_notices_when_a_rule_is_missing(
+    publisher: type[TopicPublisher], subscriber: type[TopicSubscriber[Published]], complaint: str
+) -> None:
+    found = next((failure for seed in range(SEEDS) if (failure := failure_of(seed, publisher, subscriber))), "")
+    assert re.search(complaint, found), found

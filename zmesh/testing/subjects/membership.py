@@ -83,7 +83,7 @@ class MembershipProcess(MachineProcess):
         self.routes: dict[str, str] = {}  # node_id -> the address at which it was met
         self.events: list[tuple[float, MemberEvent]] = []  # and when it was told of them
         self.reports: list[Report] = []
-        self._seeds = tuple(seeds)
+        self.seeds = tuple(seeds)  # addresses that are tried until whoever is there is in the view
         self._dials: dict[str, int] = {}  # node_id -> the dial that counts
         self._last_dial = 0
 
@@ -142,11 +142,11 @@ class MembershipProcess(MachineProcess):
     # -- introductions -------------------------------------------------------------------------------------------------
 
     def _dial_seeds(self) -> None:
-        met = frozenset(self.routes.values())
-        for address in self._seeds:
+        met = [self.routes.get(node_id) for node_id in self.view()]
+        for address in self.seeds:
             if address not in met and address != self.host.address:
                 self._dial("", (address,))
-        if self._seeds:
+        if self.seeds:
             self.host.after(SEED_INTERVAL_S, self._dial_seeds)
 
     def _dial(self, node_id: str, addresses: Sequence[str]) -> None:
