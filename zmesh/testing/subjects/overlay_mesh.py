@@ -37,7 +37,7 @@ class Seals:
     """The signatures of a simulation: as good as real ones against nodes that sign in their own name alone."""
 
     def __init__(self) -> None:
-        self._checked: dict[int, Statement] = {}  # that a statement is sound is a fact about it, found out once
+        self._checked: dict[bytes, Statement] = {}  # that a statement is sound is a fact about it, found out once
 
     def seal(self, node_id: str, payload: bytes) -> bytes:
         """The signature of that node."""
@@ -45,11 +45,11 @@ class Seals:
 
     def is_sound(self, author: Alive, statement: Statement) -> bool:
         """Whether that node signed it."""
-        if self._checked.get(id(statement)) is statement:
+        if self._checked.get(statement.signature) is statement:
             return True
         is_sound = statement.signature == self.seal(author.node_id, statement.payload())
         if is_sound and len(self._checked) < MAX_CHECKED:
-            self._checked[id(statement)] = statement
+            self._checked[statement.signature] = statement
         return is_sound
 
 
@@ -148,7 +148,7 @@ class OverlayMesh:
         """Who does not have exactly those that run in its view."""
         nodes = self.nodes()
         expected = {node.node_id: node.incarnation for node in nodes}
-        return [f"{node.node_id}: {node.difference(expected)}" for node in nodes if not node.sees(expected)]
+        return [f"{node.node_id}: {node.tell_apart(expected)}" for node in nodes if not node.sees(expected)]
 
 
 class OverlayProcess(MachineProcess):
@@ -220,7 +220,7 @@ class OverlayProcess(MachineProcess):
             return False
         return all(name in members and members[name].incarnation == number for name, number in expected.items())
 
-    def difference(self, expected: Mapping[str, int]) -> str:
+    def tell_apart(self, expected: Mapping[str, int]) -> str:
         """How its view differs, for people."""
         members = self.machine.view.members
         missing = [name for name in expected if name not in members]
