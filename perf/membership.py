@@ -87,14 +87,23 @@ def loss(nodes: int, seed: int, scale: float, settings: OverlaySettings) -> Meas
     return {"node_hours": hours, "false_deaths": false, "bound95_per_1000_node_hours": bound}
 
 
-def slow(nodes: int, seed: int, scale: float, settings: OverlaySettings, *, is_plain: bool = False) -> Measured:
-    """One process of ten stops for 1 to 5 s, again and again, with 6 to 30 s from one stop to the next."""
+def slow(
+    nodes: int, seed: int, scale: float, settings: OverlaySettings, *, is_plain: bool = False, is_frozen: bool = False
+) -> Measured:
+    """One process of ten stops for 1 to 5 s, again and again, with 6 to 30 s from one stop to the next.
+
+    ``is_frozen``: the kernel stops with it, as when a virtual machine is held.
+    """
     in_force = plain_settings(settings) if is_plain else settings
     swarm = Swarm.joined(nodes, seed, settings=in_force, machine_class=PlainSwim if is_plain else Overlay)
     sleepy = swarm.some(nodes // 10)
 
     def nap(name: str) -> None:
-        swarm.world.hosts[name].pause_for(swarm.random.uniform(1.0, 5.0))
+        pause_s = swarm.random.uniform(1.0, 5.0)
+        swarm.world.hosts[name].pause_for(pause_s)
+        if is_frozen:
+            swarm.mesh.dark.add(name)
+            swarm.world.after(pause_s, swarm.mesh.dark.discard, name)
         swarm.world.after(swarm.random.uniform(6.0, 30.0), nap, name)
 
     for name in sleepy:
@@ -262,11 +271,10 @@ def main() -> None:
             variant = f"{options.preset}, {nodes} nodes, simulated"
             contenders = [_contender(variant, case, nodes, seeds, options.scale, settings)]
             if case is slow:
-                plain = partial(slow, is_plain=True)
-                plain_seeds = iter(range(1, options.runs + 1))
-                contenders.append(
-                    _contender(f"{variant}, plain SWIM", plain, nodes, plain_seeds, options.scale, settings)
-                )
+                others = {"plain SWIM": partial(slow, is_plain=True), "kernels stop too": partial(slow, is_frozen=True)}
+                for words, other in others.items():
+                    seeds = iter(range(1, options.runs + 1))
+                    contenders.append(_contender(f"{variant}, {words}", other, nodes, seeds, options.scale, settings))
             run_interleaved(results, name, contenders, options.runs)
     if options.json:
         results.write_json(options.json)
