@@ -9,7 +9,7 @@ from zmesh.core.membership.messages import Contact
 from zmesh.core.overlay.ledger import Ledger
 from zmesh.core.overlay.messages import Hello
 from zmesh.core.overlay.petitions import Petitions
-from zmesh.core.overlay.statements import Alive, Charge, Gone, Left, Removal, signed
+from zmesh.core.overlay.statements import Alive, Charge, Gone, Left, Removal, outlives, signed
 from zmesh.core.overlay.watch import Watching
 
 __all__ = ["Presence"]
@@ -72,8 +72,8 @@ class Presence:
         self._settle_due()
 
     def seen_in_view(self, alive: Alive) -> None:
-        """A view has us, by this statement of ours."""
-        if alive.order >= self._ledger.own.order:
+        """A view has us, by this statement of ours: that ends our end, if it outlives it."""
+        if alive.order >= self._ledger.own.order and outlives(alive, self._end):
             self._end = None
             self._return_at = FOREVER
             self._settle_due()
