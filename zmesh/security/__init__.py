@@ -15,6 +15,7 @@ from zmesh.security.invitation import (
 from zmesh.security.keys import NodeKeys, fingerprint_of
 from zmesh.security.keystore import Claim, Keystore, RunningNode, default_node_name
 from zmesh.security.naming import RENEW_AHEAD_MS
+from zmesh.security.notary import NodeNotary
 from zmesh.security.verifier import VerifiedCertificate, Verifier
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Invitation",
     "Keystore",
     "NodeKeys",
+    "NodeNotary",
     "RefusalReason",
     "RunningNode",
     "VerifiedCertificate",

@@ -12,6 +12,8 @@ __all__ = ["SUBJECTS", "name_of", "resolve"]
 
 SUBJECTS: Final = {
     "membership": "zmesh.testing.subjects.membership:MembershipSubject",
+    "overlay": "zmesh.testing.subjects.overlay:OverlaySubject",
+    "overlay-wide": "zmesh.testing.subjects.overlay:WideOverlaySubject",
     "delivery": "zmesh.testing.subjects.delivery:DeliverySubject",
     "broadcast": "zmesh.testing.subjects.broadcast_rules:BroadcastSubject",
 }
