@@ -238,7 +238,7 @@ async def measure_stages(batches: int) -> list[tuple[str, str, float]]:
     gc.collect()
     rows = [(stage.side, stage.name, await measured_in_callback(stage.run, batches)) for stage in stages]
     rows += socket_stages(bench.data, batches)
-    await bench.starter.close()
+    await bench.starter.close(None)
     return rows
 
 

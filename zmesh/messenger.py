@@ -135,8 +135,8 @@ class Messenger:
             try:
                 return Receipt(route.outbox, await self._append(route, data))
             except PeerLost:
-                # Nothing of this message has left: where the agent lives on another incarnation, send it there.
-                if self._is_current(route.outbox):
+                # A message in one piece has not left: where the agent lives on another incarnation, send it there.
+                if self._is_current(route.outbox) or len(data) > ATTACHMENT_BYTES:
                     raise
                 agent.forget_routes()
 

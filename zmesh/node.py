@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import zmq
@@ -220,6 +220,7 @@ class Node:
 
     async def stop(self) -> None:
         """Deliver what is on its way, say goodbye, close everything: that also where the delivering is cancelled."""
+        leaving = asyncio.current_task()  # a handler's, perhaps
         try:
             if self._renewing is not None:
                 self._renewing.cancel()
@@ -228,16 +229,16 @@ class Node:
             if left:
                 logger.warning("left the mesh with %d messages that were not acknowledged", left)
         finally:
-            await finished(self._close())
+            await finished(self._close(leaving))
 
-    async def _close(self) -> None:
+    async def _close(self, leaving: asyncio.Task[Any] | None) -> None:
         if self._finding is not None:
             await self._finding.stop()
         self._coordinator.close()
         farewell = PeerLost("this node has left the mesh")
         self.publishing.close(farewell)
         self.messenger.close(farewell)
-        await self.plane.close()
+        await self.plane.close(leaving)
         await asyncio.to_thread(self._control.stop, goodbye=True)
         self.registry.close()
         await asyncio.to_thread(self._context.term)

@@ -16,17 +16,19 @@ from zmesh.runtime.counters import Statistics
 from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.link import Link
 from zmesh.runtime.link_table import LinkTable
-from zmesh.runtime.mailbox import Batch, Mailbox
-from zmesh.runtime.outbox import Outbox, answer_route
+from zmesh.runtime.lost_property import LostProperty
+from zmesh.runtime.mailbox import Batch, Keeper, Mailbox
+from zmesh.runtime.outbox import Outbox
 from zmesh.runtime.received import received_messages
-from zmesh.runtime.requests import UNKNOWN_AGENT, Requests
+from zmesh.runtime.requests import Requests
 from zmesh.runtime.sockets import NOBLOCK, CurveKeys, cut_connection, has_input
-from zmesh.wire.data import FLAG_RESET, Frame, Kind, Run, TopicNote, decode_frame, encode_failure
+from zmesh.wire.data import FLAG_RESET, Frame, Kind, Run, TopicNote, decode_frame
 
 __all__ = ["DataPlane"]
 
 logger = logging.getLogger("zmesh.data")
 
+OVERSIZE: Final = "oversize_message"
 USER_ID: Final = b"User-Id"  # pyzmq would encode a text each time
 TICK_S: Final = 0.02  # stalled acks and deadlines are looked at this often
 ACK_TICK_S: Final = 0.001
@@ -72,6 +74,7 @@ class DataPlane:
         self._incident = incident
         self._peer_disconnected = peer_disconnected
         self._reads_on = False  # whether that is to be done in the next loop turn
+        self._lost_property = LostProperty(node_id, self.statistics)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsettled: dict[Link, None] = {}  # links that owe an ack within a millisecond
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -84,9 +87,9 @@ class DataPlane:
         self._read_on_soon()
         self._tick_timer = self.loop.call_later(TICK_S, self._tick)
 
-    async def close(self) -> None:
-        """End all links and stop handlers."""
-        await self.starter.close()
+    async def close(self, closing: asyncio.Task[Any] | None) -> None:
+        """End all links and stop handlers, but for that of the task ``closing``, which waits for this."""
+        await self.starter.close(closing)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -98,6 +101,10 @@ class DataPlane:
         self._router.close(0)
 
     # -- what links need ---------------------------------------------------------------------------------------------
+
+    def cannot_connect(self, node_id: str, error: Exception) -> None:
+        """There is no socket to be had."""
+        self._incident("cannot_connect", f"no connection to node {node_id} can be made now: {error}", node_id)
 
     def link_disconnected(self, link: Link) -> None:
         """Its socket lost the connection: a hint for membership."""
@@ -180,7 +187,13 @@ class DataPlane:
             if link is None:
                 return
         now = monotonic()
-        if not link.receive(now, frame, size, attachment.bytes if attachment is not None else None):
+        try:
+            is_settled = link.receive(now, frame, size, attachment.bytes if attachment is not None else None)
+        except ProtocolViolation as violation:
+            if violation.reason == OVERSIZE:
+                link.refuse_session(frame.sender_session)  # it would be sent again and again
+            raise
+        if not is_settled:
             self.settle_later(link)
 
     def _link_of(self, node_id: str, frame: Frame) -> Link | None:
@@ -226,29 +239,23 @@ class DataPlane:
 
     # -- delivering --------------------------------------------------------------------------------------------------
 
-    def deliver_run(self, outbox: Outbox, run: Run, first: int, timestamp: int, share: int) -> int:
-        """Hand a run to its agent or its requests; how many of its records are still held."""
+    def deliver_run(self, outbox: Outbox, run: Run, first: int, timestamp: int, share: int, keeper: Keeper) -> int:
+        """Hand a run to its agent or its requests; how many of its records are still held, ``share`` bytes each.
+
+        Answers go to ``outbox``, and what is held goes back to ``keeper`` as it is let go of.
+        """
         if run.kind >= REPLY:
             self.requests.deliver(outbox, run, first, timestamp)
             return 0
         mailbox = self.mailboxes.get(run.to_agent)
         length = len(run.payloads)
         if mailbox is None:
-            self._undeliverable(outbox, run, first)
+            self._lost_property.take(outbox, run, first)
             return 0
         messages = received_messages(run, first, timestamp, outbox.origin)
         answers_to = outbox if run.kind is REQUEST else None
         deadline = monotonic() + run.ttl_ms / 1000 if run.ttl_ms else None
-        return mailbox.deliver(Batch(messages, length, outbox, answers_to, share, deadline))
-
-    def _undeliverable(self, outbox: Outbox, run: Run, first: int) -> None:
-        self.statistics.lost_unknown_agent += len(run.payloads)
-        logger.warning("dropped %d messages for agent %d, which is not here", len(run.payloads), run.to_agent)
-        if run.kind is Kind.REQUEST:
-            text = f"agent {run.to_agent} is not on node {self.node_id}"
-            route = answer_route(outbox, Kind.FAILURE, run.from_agent, run.to_agent)
-            for number in range(first, first + len(run.payloads)):
-                outbox.append_reply(route, number, encode_failure(UNKNOWN_AGENT, text))
+        return mailbox.deliver(Batch(messages, length, keeper, answers_to, share, deadline))
 
     def receive_topic_notes(self, link: Link, notes: list[TopicNote], repairs: list[bytes]) -> None:
         """Pass on what a peer says of topics."""

@@ -15,11 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["EagerStarter"]
+
+logger = logging.getLogger("zmesh.handlers")
+
+CANCEL_PATIENCE_S: Final = 5.0  # a handler may wait for what waits for this, or not heed its cancellation
 
 
 class _Carrier(Coroutine[Any, Any, None]):
@@ -75,11 +80,12 @@ class _Carrier(Coroutine[Any, Any, None]):
 class SpareTask:
     """A real task that waits to take over a coroutine somebody else has started."""
 
-    __slots__ = ("carrier", "context", "task")
+    __slots__ = ("carrier", "context", "pristine", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.carrier = _Carrier(loop)
         self.context = contextvars.copy_context()
+        self.pristine = self.context.copy()  # as long as nothing is set, comparing the two is comparing two pointers
         self.task = loop.create_task(self.carrier, context=self.context)
 
 
@@ -101,8 +107,10 @@ class EagerStarter:
         try:
             yielded = spare.context.run(coroutine.send, None)
         except StopIteration:
-            if spare.task.cancelling():
-                self._spare = None  # the coroutine had asked for its own cancellation, which must not hit the next one
+            if spare.task.cancelling() or spare.context != spare.pristine:
+                # The coroutine asked for its own cancellation, or set context variables: neither is the next one's.
+                self._spare = None
+                spare.task.cancel()
             return True
         finally:
             _leave_task(self._loop, spare.task)
@@ -112,10 +120,14 @@ class EagerStarter:
         spare.carrier.take_over(coroutine, yielded)
         return False
 
-    async def close(self) -> None:
-        """Cancel handlers that still wait."""
+    async def close(self, sparing: asyncio.Task[Any] | None) -> None:
+        """Cancel handlers that still wait, but for the one that is ending the node and waits for this."""
         tasks = [*self._running, *([self._spare.task] if self._spare is not None else [])]
         self._spare = None
+        tasks = [task for task in tasks if task is not sparing]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CANCEL_PATIENCE_S)
+            if late:
+                logger.warning("%d handlers have been cancelled and go on: left behind", len(late))

@@ -10,6 +10,8 @@ import logging
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
 
+import zmq
+
 from zmesh.core.delivery import BeginAnew, HeldFrame, Resend, SendSession
 from zmesh.errors import NetworkError
 from zmesh.model import now_ms
@@ -102,7 +104,7 @@ class Link(Outbox):
         self._name_origin()
 
     def _new_half(self, remote_session: int) -> ReceivingHalf:
-        return ReceivingHalf(remote_session, self._plane)
+        return ReceivingHalf(remote_session, self._plane, self.node_id)
 
     def _name_origin(self) -> None:
         self.origin.id_prefix = f"{self.node_id}:{self.half.session:x}:{self._plane.node_id}:"
@@ -120,7 +122,10 @@ class Link(Outbox):
 
     def _open(self) -> None:
         if self._address is not None and not self._transport.is_open:
-            self._transport.open(self._address.endpoint, self._address.curve_public)
+            try:
+                self._transport.open(self._address.endpoint, self._address.curve_public)
+            except (OSError, zmq.ZMQError) as error:  # no descriptors are left, most likely; the next probe tries again
+                self._plane.cannot_connect(self.node_id, error)
 
     def _on_connected(self) -> None:
         for effect in self.sending.connected(monotonic()):
@@ -168,11 +173,13 @@ class Link(Outbox):
 
     def _commit(self, count: int, size: int, parts: tuple[bytes | memoryview, ...]) -> None:
         """Send a frame of ``count`` new records, and hold it; first things first, since its receiver waits."""
-        if not self._transport.send(parts):
-            self._open()  # held frames are sent when it stands
         self._last_used = now = monotonic()
         sending = self.sending
-        sending.commit(now, count, size, parts)
+        try:
+            if not self._transport.send(parts):
+                self._open()  # held frames are sent when it stands
+        finally:
+            sending.commit(now, count, size, parts)
         statistics = self._plane.statistics
         statistics.messages_sent += count
         statistics.frames_sent += 1
@@ -260,17 +267,16 @@ class Link(Outbox):
         concerns_us = frame.receiver_session == self.session
         if concerns_us and frame.flags & FLAG_REWIND:
             self._receive_ack(now, frame.ack, frame.limit, True)
+            if self.closed is not None:
+                return True  # what else is in it will be asked for again
         self._flush_scheduled = True  # ``settle`` flushes
         try:
             self._receive_contents(now, frame, size, attachment)
         finally:
             is_settled = self.settle(now)
         # Last, because nobody waits for it: the answers are on their way.
-        if (
-            concerns_us
-            and (frame.ack != self.sending.acked or frame.limit != self.sending.limit)
-            and self.closed is None
-        ):
+        is_news = frame.ack != self.sending.acked or frame.limit != self.sending.limit
+        if concerns_us and is_news and self.closed is None:
             self._receive_ack(now, frame.ack, frame.limit, False)
         return is_settled
 
@@ -297,12 +303,6 @@ class Link(Outbox):
         if self._receipts.waiting:
             self._receipts.acknowledge(ack)
         self.update_credit(sending.limit - sending.sent_bytes)
-
-    def release(self, size: int) -> None:
-        """A handler or a queue lets go of ``size`` bytes."""
-        if self.closed is None:
-            self.half.state.consumed(monotonic(), size)
-            self._plane.settle_later(self)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -342,8 +342,7 @@ class Link(Outbox):
         """Wait until it is. Raises ``PeerLost`` when the session ends first."""
         if number < self.sending.acked:
             return
-        if self.closed is not None:
-            raise self.closed
+        self.check_open()
         self._ack_wanted = True
         self.schedule_flush()
         await self._receipts.wait(number)

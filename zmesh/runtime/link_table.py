@@ -80,7 +80,9 @@ class LinkTable:
 
     def begin_anew(self, link: Link) -> Link:
         """The peer knows nothing of what this link has sent: it is reported; the link with a session of its own."""
-        self.close(link.node_id, f"node {link.node_id} runs anew, and knows nothing of this session")
+        self.close(
+            link.node_id, f"node {link.node_id} refuses this session: it runs anew, or was sent more than it takes"
+        )
         return self.link_for(link.node_id)
 
     def leave(self) -> None:

@@ -59,7 +59,7 @@ class LocalOutbox(Outbox):
         for run in runs:
             length = len(run.payloads)
             share = sum(map(len, run.payloads)) // length + RECORD_OVERHEAD_BYTES
-            self._held_bytes += share * self._plane.deliver_run(self, run, number, timestamp, share)
+            self._held_bytes += share * self._plane.deliver_run(self, run, number, timestamp, share, self)
             number += length
         self.refill(LOCAL_WINDOW_BYTES)  # nothing is pending now; what is held counts from here on
         self.update_credit(LOCAL_WINDOW_BYTES - self._held_bytes)
@@ -87,8 +87,7 @@ class LocalOutbox(Outbox):
         """Wait until it has."""
         if number < self._dispatched:
             return
-        if self.closed is not None:
-            raise self.closed
+        self.check_open()
         await self._receipts.wait(number)
 
     def credit_wanted(self) -> None:

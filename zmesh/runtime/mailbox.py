@@ -64,6 +64,7 @@ class Mailbox:
         self._statistics = statistics
         self._concurrency = concurrency
         self._waiting = 0  # handlers that have not returned and go on as tasks
+        self._current: Batch | None = None  # the one whose handlers are being started
         self._backlog: deque[Batch] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
         self._reply_routes: dict[tuple[Outbox, int], Route] = {}
@@ -83,14 +84,17 @@ class Mailbox:
     def _start(self, batch: Batch) -> int:
         """Start handlers for a batch; how many of its messages are still in hand."""
         in_hand = 0
+        self._current = batch
         while not self._starter.step(self._run(batch)):
             batch.turn += 1
             in_hand += 1
             self._waiting += 1
-            if self._waiting >= self._concurrency:
+            if self._waiting >= self._concurrency and not self.closed:
                 self._backlog.appendleft(batch)
                 batch.left = _length_left(batch)
+                self._current = None
                 return in_hand + batch.left
+        self._current = None
         return in_hand
 
     async def _run(self, batch: Batch) -> None:
@@ -104,13 +108,12 @@ class Mailbox:
                 result = handler(message)
                 if always_awaitable or (result is not None and inspect.isawaitable(result)):
                     result = await result  # type: ignore[misc]  # awaitable, as just seen
-            except Exception as error:  # noqa: BLE001  # whatever a handler raises is its own, and is told
-                self._failed(batch, message, error)
-            except asyncio.CancelledError as error:
-                self._cancelled(batch, message, error, turn)
-            else:
                 if answers_to is not None:
                     self._answer(answers_to, message, result)
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+                self._stopped(batch, message, error, turn)
+            except BaseException as error:  # noqa: BLE001  # whatever a handler raises is its own, and is told
+                self._failed(batch, message, error)
             if batch.turn != turn:
                 self._finished(batch)
                 return
@@ -178,11 +181,13 @@ class Mailbox:
         else:
             logger.error("agent %d: the handler of %r raised", self.agent_id, message, exc_info=error)
 
-    def _cancelled(self, batch: Batch, message: ReceivedMessage, error: BaseException, turn: int) -> None:
-        """Something the handler awaited was cancelled, or its task was."""
+    def _stopped(self, batch: Batch, message: ReceivedMessage, error: BaseException, turn: int) -> None:
+        """What the handler awaited was cancelled, or its task was, or the program is to end."""
         self._failed(batch, message, error)
         if batch.turn != turn:
             self._finished(batch)
+            raise error
+        if not isinstance(error, asyncio.CancelledError):
             raise error
 
     # -- iteration ---------------------------------------------------------------------------------------------------
@@ -230,19 +235,25 @@ class Mailbox:
     def close(self) -> None:
         """Drop what is queued, counting it; requesters are told, readers end."""
         self.closed = True
+        if self._current is not None:
+            self._drop(self._current)  # it is one of its handlers that closes the agent; the credit is settled there
         for batch in self._backlog:
-            rest, answers_to = list(batch.messages), batch.answers_to
-            self._statistics.lost_agent_closed += len(rest)
-            batch.keeper.release(len(rest) * batch.share)
-            if answers_to is not None:
-                text = f"agent {self.agent_id} was closed before it got to the request"
-                for message in rest:
-                    self._tell_failure(answers_to, message, UNKNOWN_AGENT, text)
+            batch.keeper.release(self._drop(batch) * batch.share)
         self._backlog.clear()
         while self._readers:
             reader = self._readers.popleft()
             if not reader.done():
                 reader.set_result(None)
+
+    def _drop(self, batch: Batch) -> int:
+        """Take what is left out of a batch, unhandled; how many messages."""
+        rest, answers_to = list(batch.messages), batch.answers_to
+        self._statistics.lost_agent_closed += len(rest)
+        if answers_to is not None:
+            text = f"agent {self.agent_id} was closed before it got to the request"
+            for message in rest:
+                self._tell_failure(answers_to, message, UNKNOWN_AGENT, text)
+        return len(rest)
 
 
 def _length_left(batch: Batch) -> int:

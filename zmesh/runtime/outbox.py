@@ -216,7 +216,3 @@ class Outbox(Room):
     @abstractmethod
     async def acknowledged(self, number: int) -> None:
         """Wait until it is. Raises ``PeerLost``."""
-
-    @abstractmethod
-    def release(self, size: int) -> None:
-        """A handler or a queue lets go of ``size`` bytes that came from the other side."""

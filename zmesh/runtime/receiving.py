@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from zmesh.core.delivery import Reassembly, ReceiveSession, Verdict
@@ -20,10 +21,11 @@ DELIVER: Final = Verdict.DELIVER  # looked up once: it is on the hot path
 class ReceivingHalf:
     """What is known of a peer's sending session. It outlives the link, so that nothing is delivered twice."""
 
-    __slots__ = ("_plane", "is_over", "reassembly", "session", "state")
+    __slots__ = ("_node_id", "_plane", "is_over", "reassembly", "session", "state")
 
-    def __init__(self, session: int, plane: DataPlane) -> None:
+    def __init__(self, session: int, plane: DataPlane, node_id: str) -> None:
         self._plane = plane
+        self._node_id = node_id
         self.session = session  # the peer's number for it; 0 before its first frame
         self.is_over = False  # its process is no more: kept to know late frames of it, and not spoken of
         self.state = ReceiveSession(plane.window_bytes)
@@ -34,9 +36,12 @@ class ReceivingHalf:
     ) -> bool:
         """Whether the records were new, and delivered; answers go to ``outbox``. Raises ``ProtocolViolation``."""
         runs = frame.runs
-        is_part = runs[0].part is not None  # the codec has seen that such a run is alone
+        part = runs[0].part  # the codec has seen that such a run is alone
+        is_part = part is not None
         if attachment is not None and not is_part:
             raise ProtocolViolation("malformed_frame", "an attachment that belongs to no run")
+        if part is not None:
+            self.reassembly.check_total(part[0])  # before it is counted as received
         count = 1 if is_part else len(runs[0].payloads) if len(runs) == 1 else sum(map(run_length, runs))
         state = self.state
         verdict = state.receive(now, frame.first, count, size)
@@ -51,10 +56,17 @@ class ReceivingHalf:
         number = frame.first
         deliver_run = self._plane.deliver_run
         for run in runs:
-            held += deliver_run(outbox, run, number, frame.timestamp, share)
+            held += deliver_run(outbox, run, number, frame.timestamp, share, self)
             number += len(run.payloads)
         state.consumed(now, size - held * share)
         return True
+
+    def release(self, size: int) -> None:
+        """A handler or a queue lets go of ``size`` bytes; which may be after the link they came over was given up."""
+        self.state.consumed(monotonic(), size)
+        link = self._plane.links.by_node.get(self._node_id)
+        if link is not None and link.half is self:
+            self._plane.settle_later(link)
 
     def _count_dropped(self, verdict: Verdict) -> None:
         statistics = self._plane.statistics
@@ -73,4 +85,4 @@ class ReceivingHalf:
         run.payloads = [payload]
         # Its earlier chunks have been let go of: while it is in hand, they are taken back.
         share = max(share, len(payload))
-        return share * self._plane.deliver_run(outbox, run, frame.first, frame.timestamp, share)
+        return share * self._plane.deliver_run(outbox, run, frame.first, frame.timestamp, share, self)

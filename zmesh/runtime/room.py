@@ -53,8 +53,7 @@ class Room(ABC):
         Raises the reason of closing when that happens first.
         """
         while self.budget <= 0:
-            if self.closed is not None:
-                raise self.closed
+            self.check_open()
             self.flush()
             if self.budget > 0:
                 return
@@ -78,6 +77,11 @@ class Room(ABC):
                 room -= size
                 waiter.set_result(None)
 
+    def check_open(self) -> None:
+        """Raise why this was closed, if it was: a new exception each time, whose traceback is its own."""
+        if self.closed is not None:
+            raise type(self.closed)(*self.closed.args)
+
     def close(self, error: NetworkError) -> None:
         """Send nothing more; every sender that waits, or comes later, gets ``error``."""
         self.closed = error
@@ -85,7 +89,7 @@ class Room(ABC):
         while self._waiters:
             waiter, _ = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_exception(error)
+                waiter.set_exception(type(error)(*error.args))
 
     @abstractmethod
     def flush(self) -> None:

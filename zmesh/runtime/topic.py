@@ -147,8 +147,7 @@ class PublishedTopic(Room):
         """Wait until they have."""
         if self.is_acknowledged(number):
             return
-        if self.closed is not None:
-            raise self.closed
+        self.check_open()
         await self._receipts.wait(number)
 
     def credit_wanted(self) -> None:

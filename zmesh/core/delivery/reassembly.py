@@ -26,11 +26,15 @@ class Reassembly:
         """Bytes of the unfinished message held now."""
         return len(self._buffer)
 
-    def receive(self, total: int, offset: int, chunk: bytes | memoryview) -> bytes | None:
-        """Take one chunk; the whole payload when it is the last. Raises ``ProtocolViolation``."""
+    def check_total(self, total: int) -> None:
+        """Raise ``ProtocolViolation`` for a message larger than any may be."""
         if total > self._max_message_bytes:
             self._buffer = bytearray()
             raise ProtocolViolation("oversize_message", f"{total} bytes announced, {self._max_message_bytes} allowed")
+
+    def receive(self, total: int, offset: int, chunk: bytes | memoryview) -> bytes | None:
+        """Take one chunk; the whole payload when it is the last. Raises ``ProtocolViolation``."""
+        self.check_total(total)
         if offset == 0 and len(chunk) == total:
             return bytes(chunk)  # in one piece: it may come between the chunks of another
         if offset == 0:
