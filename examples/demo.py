@@ -268,7 +268,8 @@ Try it yourself:
   .venv/bin/zmesh-node                     a node with a prompt; its banner has the command for the next machine
   .venv/bin/zmesh members                  in another terminal: who is there (also: agents, send, request, listen)
   .venv/bin/zmesh request echo hi          ask whoever can echo
-  .venv/bin/python examples/worker.py      agents of your own: request and reply by capability
+  .venv/bin/python examples/worker.py work         an agent of your own; in another terminal, ask it:
+  .venv/bin/python examples/worker.py ask "how many words are these"
 """
 
 

@@ -67,7 +67,7 @@ class NetworkConfig:
     preset: PresetName = "lan"
     timings: Timings | None = None
     window_bytes: int = 4 * MIB  # credit a node grants each peer: the most a slow handler can make it hold
-    max_message_bytes: int = 64 * MIB
+    max_message_bytes: int = 64 * MIB  # the same on all nodes: who is sent more than it takes refuses the session
     request_timeout_s: float = 30.0
     handler_concurrency: int = 1024  # waiting handlers per agent before its messages queue
     idle_link_s: float = 300.0  # a data connection unused for this long is closed; it reopens on use

@@ -54,8 +54,7 @@ class DataPlane:
         incident: Callable[[str, str, str], object],
         peer_disconnected: Callable[[str], None],
     ) -> None:
-        self.loop = loop
-        self.context = context
+        self.loop, self.context = loop, context
         self.keys = keys
         self.node_id = node_id
         self.incarnation = incarnation
