@@ -31,6 +31,7 @@ from zmesh.errors import (
     UnknownAgent,
     UsageError,
 )
+from zmesh.listing import RegistryEvent, RegistryEventKind, RegistryView
 from zmesh.loop import event_loop_name, run
 from zmesh.model import (
     AgentMessage,
@@ -46,7 +47,7 @@ from zmesh.model import (
 from zmesh.network import AgentNetwork, Incident
 from zmesh.node import NetworkInfo
 from zmesh.receipt import Receipt
-from zmesh.registry import Registry, RegistryEvent, RegistryEventKind
+from zmesh.registry import Registry
 from zmesh.runtime.counters import Statistics
 from zmesh.version import __version__
 
@@ -83,6 +84,7 @@ __all__ = [
     "Registry",
     "RegistryEvent",
     "RegistryEventKind",
+    "RegistryView",
     "RequestTimeout",
     "Statistics",
     "Timings",

@@ -120,6 +120,7 @@ class AgentNetwork:
                     await node.stop()
                 finally:
                     self._incidents.close()
+                    self._incidents = EventStream()  # of the next time it joins
 
     async def __aenter__(self) -> Self:
         await self.join_network()
@@ -195,7 +196,7 @@ class AgentNetwork:
 
     def incidents(self) -> AsyncIterator[Incident]:
         """What was refused or went wrong: the last 1,000, and then each as it happens, until the network is left."""
-        return self._incidents.watch(tuple(self._past_incidents))
+        return self._incidents.watch(lambda: tuple(self._past_incidents))
 
     def _is(self, node: Node) -> bool:
         return self._node is node
