@@ -31,6 +31,7 @@ from zmesh.errors import (
     UnknownAgent,
     UsageError,
 )
+from zmesh.health import HealthCheck
 from zmesh.listing import RegistryEvent, RegistryEventKind, RegistryView
 from zmesh.loop import event_loop_name, run
 from zmesh.model import (
@@ -63,6 +64,7 @@ __all__ = [
     "ConsistencyLevel",
     "DistributedState",
     "HandlerFailed",
+    "HealthCheck",
     "Incident",
     "InternalError",
     "InvitationError",

@@ -20,6 +20,7 @@ from zmesh.errors import (
     UnknownAgent,
     UsageError,
 )
+from zmesh.health import HealthCheck, HealthMonitor
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType, is_agent_id
 from zmesh.receipt import Receipt
 from zmesh.registry import Registry
@@ -58,6 +59,7 @@ class Messenger:
         self._registry = registry
         self._local = LocalOutbox(plane)
         self.requests = plane.requests
+        self.health = HealthMonitor(self._announce)
         self._agents: dict[int, Agent] = {}
         self._request_timeout_s = request_timeout_s
         self._handler_concurrency = handler_concurrency
@@ -67,10 +69,15 @@ class Messenger:
     # -- agents ------------------------------------------------------------------------------------------------------
 
     def register(
-        self, agent_id: int, capabilities: Sequence[str], handler: Handler | None, metadata: Mapping[str, str] | None
+        self,
+        agent_id: int,
+        capabilities: Sequence[str],
+        handler: Handler | None,
+        metadata: Mapping[str, str] | None,
+        health: HealthCheck | None,
     ) -> Agent:
         """Make an agent of this node. Raises ``AgentExists``, ``UsageError``."""
-        check_agent(agent_id, capabilities, handler, metadata)
+        check_agent(agent_id, capabilities, handler, metadata, health)
         if agent_id in self._agents:
             raise AgentExists(f"agent {agent_id} is registered on this node already")
         if len(self._agents) >= MAX_AGENTS:
@@ -78,6 +85,7 @@ class Messenger:
         mailbox = Mailbox(agent_id, handler, self._plane.starter, self._plane.statistics, self._handler_concurrency)
         self._plane.mailboxes[agent_id] = mailbox
         agent = self._agents[agent_id] = Agent(self, mailbox, capabilities, metadata or {})
+        self.health.watch(agent_id, health)
         self._announce()
         return agent
 
@@ -90,6 +98,7 @@ class Messenger:
         self._publishing.forget_agent(agent_id)
         self._plane.mailboxes.pop(agent_id).close()
         self._announce()
+        await self.health.forget(agent_id)
 
     def check_open(self, agent: Agent) -> None:
         """Raises ``UnknownAgent`` for one that was closed, ``NotJoined`` for one of a network that was left."""
@@ -100,7 +109,7 @@ class Messenger:
 
     def _announce(self) -> None:
         records = tuple(
-            AgentRecord(agent_id, agent.capabilities, agent.metadata)
+            AgentRecord(agent_id, agent.capabilities, agent.metadata, self.health.is_well(agent_id))
             for agent_id, agent in sorted(self._agents.items())
         )
         self._agents_changed(records)

@@ -18,6 +18,7 @@ from zmesh.agent import Agent
 from zmesh.config import NetworkConfig
 from zmesh.errors import NetworkError, NotJoined, UsageError
 from zmesh.events import EventStream
+from zmesh.health import HealthCheck
 from zmesh.joining import Membership, take_identity
 from zmesh.messenger import SYSTEM_AGENT
 from zmesh.model import AgentMessage, now_ms
@@ -139,14 +140,19 @@ class AgentNetwork:
         capabilities: Sequence[str] = (),
         handler: Handler | None = None,
         metadata: Mapping[str, str] | None = None,
+        *,
+        health: HealthCheck | None = None,
     ) -> Agent:
         """Put an agent on this node and tell the mesh.
 
         ``handler(message) -> bytes | None``, plain or a coroutine function, gets every message; what it returns
-        answers a
-        request. Without one, iterate over the agent. Raises ``AgentExists``, ``ConfigurationError``, ``NotJoined``.
+        answers a request. Without one, iterate over the agent.
+
+        With ``health`` the agent is asked whether it is well. Until its first check has passed, and after one has
+        failed until one passes, nobody chooses it by capability; it is listed as INACTIVE, and what is sent to its id
+        or its groups still comes. Raises ``AgentExists``, ``ConfigurationError``, ``NotJoined``.
         """
-        return self._joined.messenger.register(agent_id, capabilities, handler, metadata)
+        return self._joined.messenger.register(agent_id, capabilities, handler, metadata, health)
 
     async def unregister_agent(self, agent_id: int) -> None:
         """Take an agent of this node off the mesh. Raises ``UnknownAgent``, ``NotJoined``."""

@@ -234,6 +234,7 @@ class Node:
         if self._finding is not None:
             await self._finding.stop()
         self._coordinator.close()
+        await self.messenger.health.close()
         farewell = PeerLost("this node has left the mesh")
         self.publishing.close(farewell)
         self.messenger.close(farewell)
