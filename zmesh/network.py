@@ -188,8 +188,8 @@ class AgentNetwork:
         return self._joined.info()
 
     def statistics(self) -> Statistics:
-        """A copy of the counters. Raises ``NotJoined``."""
-        return msgspec.structs.replace(self._joined.plane.statistics)
+        """The counters of this moment, frozen: setting one raises ``AttributeError``. Raises ``NotJoined``."""
+        return self._joined.plane.statistics.frozen()
 
     def invite(self, valid_s: float = 3600.0) -> str:
         """A join string for one more machine: a secret, good once, for ``valid_s`` seconds.

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from zmesh.model import AgentMessage
-from zmesh.runtime.counters import Statistics
+from zmesh.runtime.counters import Counters
 from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.outbox import Outbox, Route, answer_route
 from zmesh.runtime.received import ReceivedMessage
@@ -56,7 +56,7 @@ class Mailbox:
     """One agent's messages: to its handler, or to whoever iterates over the agent."""
 
     def __init__(
-        self, agent_id: int, handler: Handler | None, starter: EagerStarter, statistics: Statistics, concurrency: int
+        self, agent_id: int, handler: Handler | None, starter: EagerStarter, statistics: Counters, concurrency: int
     ) -> None:
         self.agent_id = agent_id
         self._handler = handler
