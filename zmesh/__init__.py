@@ -34,6 +34,7 @@ from zmesh.errors import (
 from zmesh.health import HealthCheck
 from zmesh.listing import RegistryEvent, RegistryEventKind, RegistryView
 from zmesh.loop import event_loop_name, run
+from zmesh.maintenance import Unfinished
 from zmesh.model import (
     AgentMessage,
     AgentNode,
@@ -90,6 +91,7 @@ __all__ = [
     "RequestTimeout",
     "Statistics",
     "Timings",
+    "Unfinished",
     "UnknownAgent",
     "UsageError",
     "__version__",

@@ -57,7 +57,7 @@ class Messenger:
         self._plane = plane
         self._publishing = publishing
         self._registry = registry
-        self._local = LocalOutbox(plane)
+        self.local = LocalOutbox(plane)
         self.requests = plane.requests
         self.health = HealthMonitor(self._announce)
         self._agents: dict[int, Agent] = {}
@@ -219,14 +219,14 @@ class Messenger:
         if not is_agent_id(agent_id):  # 9.0 and True would be found among integers, and no receiver would take them
             raise UnknownAgent(f"an agent is an integer from 0 to 2**64 - 1 or a Capability, unlike {agent_id!r:.100}")
         if agent_id in self._agents:
-            return self._local
+            return self.local
         node_id = self._registry.home_of(agent_id)
         if node_id is None:
             raise UnknownAgent(f"agent {agent_id!r} is not on any node known to this one")
         return self._plane.links.link_to(node_id, self._registry.incarnation_of(node_id))
 
     def _is_current(self, outbox: Outbox) -> bool:
-        return outbox is self._local or outbox in self._plane.links.all()
+        return outbox is self.local or outbox in self._plane.links.all()
 
     def _checked(self, payload: bytes) -> bytes:
         if type(payload) is not bytes:
@@ -275,19 +275,6 @@ class Messenger:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    async def drain(self, timeout_s: float) -> int:
-        """Flush everything and wait until peers have it; how many records were left after ``timeout_s`` seconds."""
-        links = list(self._plane.links.all())
-        try:
-            async with asyncio.timeout(timeout_s):
-                for link in links:
-                    link.flush()
-                    if link.unacknowledged and link.is_reachable:
-                        await link.acknowledged(link.next_record - 1)
-        except (TimeoutError, NetworkError):
-            pass  # what is left is counted below and reported by the links when they close
-        return sum(link.unacknowledged for link in links)
-
     def close(self, error: NetworkError) -> None:
         """Agents end."""
         self._left = True
@@ -295,4 +282,4 @@ class Messenger:
         for mailbox in self._plane.mailboxes.values():
             mailbox.close()
         self._plane.mailboxes.clear()
-        self._local.close(error)
+        self.local.close(error)

@@ -20,6 +20,7 @@ from zmesh.errors import NetworkError, NotJoined, UsageError
 from zmesh.events import EventStream
 from zmesh.health import HealthCheck
 from zmesh.joining import Membership, take_identity
+from zmesh.maintenance import Unfinished
 from zmesh.messenger import SYSTEM_AGENT
 from zmesh.model import AgentMessage, now_ms
 from zmesh.node import NetworkInfo, Node
@@ -165,6 +166,26 @@ class AgentNetwork:
     async def broadcast_message(self, payload: bytes) -> Receipt:
         """Send to every agent of the mesh, those of this node included; it comes from agent 0."""
         return await self._joined.messenger.publish(SYSTEM_AGENT, None, payload)
+
+    # -- out of service and back ---------------------------------------------------------------------------------------
+
+    def set_maintenance(self, is_on: bool) -> None:
+        """Ask for no new work, or for work again: this node and its agents are in MAINTENANCE, and the mesh is told.
+
+        Nobody who has heard of it, this node included, chooses an agent of it by capability. What is sent to its agents
+        by id, or to their groups, comes as before, and handlers go on. Raises ``NotJoined``.
+        """
+        self._joined.maintenance.set(is_on)
+
+    async def drain(self, timeout_s: float = 30.0) -> Unfinished:
+        """Go into maintenance and wait until the work that is here is done; what is left of it after ``timeout_s``.
+
+        Done is when others have had two heartbeat intervals to hear of the maintenance, no handler runs, no message
+        waits for one or to be read, and every node that can be reached has what was sent to it. What comes by id
+        meanwhile counts as well. The node stays in maintenance. A handler that waits for this waits for itself. Raises
+        ``UsageError``, ``NotJoined``.
+        """
+        return await self._joined.maintenance.drain(timeout_s)
 
     # -- what there is to see ------------------------------------------------------------------------------------------
 

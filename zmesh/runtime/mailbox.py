@@ -71,6 +71,16 @@ class Mailbox:
         self._always_awaitable = _is_coroutine_function(handler)
         self.closed = False
 
+    @property
+    def running(self) -> int:
+        """How many handlers have begun and not returned."""
+        return self._waiting
+
+    @property
+    def queued(self) -> int:
+        """How many messages wait for a handler, or to be read."""
+        return sum(batch.left for batch in self._backlog)
+
     def deliver(self, batch: Batch) -> int:
         """Take a batch; how many of its messages are still in hand, to be released one by one later."""
         self._statistics.messages_delivered += batch.left
