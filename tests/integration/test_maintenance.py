@@ -96,18 +96,18 @@ async def test_maintenance_is_told_once_and_who_comes_later_knows_of_it(home: Pa
         ):
             a.set_maintenance(is_on)
             await everywhere(status, "a", a, b)
+        c = zmesh.AgentNetwork(zmesh.NetworkConfig(home=home, node_id="c", listen="tcp://127.0.0.1:0", mdns=False))
+        async with c:
+            await until(lambda: len(c.registry.nodes()) == 3, "c knows the mesh")
+            await everywhere(NodeStatus.MAINTENANCE, "a", c)
+        await b.leave_network()
+        await watching
         assert told == [
             (Kind.NODE_JOINED, NodeStatus.ACTIVE),
             (Kind.NODE_CHANGED, NodeStatus.MAINTENANCE),
             (Kind.NODE_CHANGED, NodeStatus.ACTIVE),
             (Kind.NODE_CHANGED, NodeStatus.MAINTENANCE),
         ]
-        c = zmesh.AgentNetwork(zmesh.NetworkConfig(home=home, node_id="c", listen="tcp://127.0.0.1:0", mdns=False))
-        async with c:
-            await until(lambda: len(c.registry.nodes()) == 3, "c knows the mesh")
-            await everywhere(NodeStatus.MAINTENANCE, "a", c)
-        watching.cancel()
-        await asyncio.wait((watching,))
 
 
 @in_loop
