@@ -172,7 +172,7 @@ class Registry:
         old, node.record = node.record, replace(record, agents=node.record.agents)
         if replace(node.record, version=old.version) != old:
             self._emit(self._event(node, RegistryEventKind.NODE_CHANGED))
-        self._replace_agents(node, record.agents)
+        self._replace_agents(node, record.agents, has_moved=old.data_port != record.data_port)
 
     def apply(self, event: MemberEvent, host: str, fingerprint: str) -> None:
         """A change of the membership."""
