@@ -22,11 +22,15 @@ async def count_words(message: zmesh.AgentMessage) -> bytes:
 
 
 async def work() -> None:
-    """Answer until interrupted."""
+    """Answer until interrupted, and leave nobody without an answer."""
     async with zmesh.AgentNetwork() as network:
         agent = await network.register_agent(os.getpid(), [COUNT_WORDS.name], count_words)
         print(f"agent {agent.agent_id} on {network.node_id} counts words; Ctrl-C stops it")
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left = await network.drain(timeout_s=5.0)  # nobody chooses this worker any more; what it has, it answers
+            print(f"stopped with {left.handlers + left.queued} questions unanswered")
 
 
 async def ask(text: str) -> None:

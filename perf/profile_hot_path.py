@@ -25,7 +25,7 @@ from throughput import ONE_WAY, run_one_way
 from zmesh.agent import Agent
 from zmesh.core.delivery import ReceiveSession, SendSession
 from zmesh.model import AgentMessage, now_ms
-from zmesh.runtime.counters import Statistics
+from zmesh.runtime.counters import Counters
 from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.mailbox import Batch, Mailbox
 from zmesh.runtime.outbox import Outbox, Route
@@ -92,7 +92,7 @@ class Bench:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.outbox = _Outbox(lambda flush: None, WINDOW_BYTES, Origin("peer", "peer:1:me:"), "me:1:peer:")
         self.starter = EagerStarter(loop)
-        statistics = Statistics()
+        statistics = Counters()
         self.received = 0
         self.plain = Mailbox(RECEIVER, self.count, self.starter, statistics, 1024)
         self.coroutine = Mailbox(RECEIVER, self.count_later, self.starter, statistics, 1024)

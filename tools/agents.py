@@ -5,8 +5,9 @@ OBJECT is one of:
 - a function, plain or ``async``, taking an ``AgentMessage`` and returning ``bytes`` (the answer to a request) or None.
   Its capability is its name;
 - an instance with the method ``handle(message)`` of that form, and where wanted the attributes ``agent_id: int``,
-  ``capabilities: Sequence[str]``, ``metadata: Mapping[str, str]`` and the methods ``start(agent)``, called with its
-  ``zmesh.Agent`` once the node has joined, and ``stop()``, called before it leaves, both plain or ``async``;
+  ``capabilities: Sequence[str]``, ``metadata: Mapping[str, str]``, ``health: zmesh.HealthCheck`` and the methods
+  ``start(agent)``, called with its ``zmesh.Agent`` once the node has joined, and ``stop()``, called before it leaves,
+  both plain or ``async``;
 - a class whose call without arguments makes such an instance.
 
 An agent that gives no ``agent_id`` gets one made from its node's name and its own, the same after every restart.
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zmesh import Agent, AgentMessage, AgentNetwork, ConfigurationError, UsageError
+from zmesh import Agent, AgentMessage, AgentNetwork, ConfigurationError, HealthCheck, UsageError
 
 __all__ = ["Offer", "echo_offer", "free_agent_id", "load_offer", "offered"]
 
@@ -46,6 +47,7 @@ class Offer:
     agent_id: int | None = None
     capabilities: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    health: HealthCheck | None = None
     start: Callable[[Agent], Awaitable[None] | None] | None = None
     stop: Callable[[], Awaitable[None] | None] | None = None
 
@@ -78,6 +80,7 @@ def load_offer(spec: str) -> Offer:
         _agent_id(target, spec),
         _capabilities(target, spec),
         _metadata(target, spec),
+        _health(target, spec),
         getattr(target, "start", None),
         getattr(target, "stop", None),
     )
@@ -88,7 +91,9 @@ async def offered(network: AgentNetwork, offer: Offer) -> AsyncIterator[Agent]:
     """Register the agent and start it; stop it at the end. Raises ``ConfigurationError`` when its ``start`` fails."""
     agent_id = free_agent_id(network, offer.name) if offer.agent_id is None else offer.agent_id
     try:
-        agent = await network.register_agent(agent_id, offer.capabilities, offer.handler, offer.metadata)
+        agent = await network.register_agent(
+            agent_id, offer.capabilities, offer.handler, offer.metadata, health=offer.health
+        )
     except UsageError as error:
         raise ConfigurationError(f"--agent {offer.name}: {error}") from error
     if offer.start is not None:
@@ -194,6 +199,13 @@ def _metadata(target: object, spec: str) -> Mapping[str, str]:
     ):
         raise ConfigurationError(f"--agent {spec}: metadata must map strings to strings")
     return metadata
+
+
+def _health(target: object, spec: str) -> HealthCheck | None:
+    health = getattr(target, "health", None)
+    if health is not None and not isinstance(health, HealthCheck):
+        raise ConfigurationError(f"--agent {spec}: health must be a zmesh.HealthCheck")
+    return health
 
 
 def _said(error: Exception) -> str:

@@ -15,6 +15,7 @@ __all__ = ["Commands"]
 
 REQUEST_TIMEOUT_S = 5.0  # somebody sits in front of it
 DELIVERY_TIMEOUT_S = 5.0
+DRAIN_TIMEOUT_S = 10.0  # no other command runs meanwhile; it can be given again
 
 
 class Commands:
@@ -33,6 +34,8 @@ class Commands:
             "leave": self._leave,
             "say": self._say,
             "invite": self._invite,
+            "maintenance": self._maintenance,
+            "drain": self._drain,
             "help": self._help,
             "quit": self._quit,
         }
@@ -86,6 +89,23 @@ class Commands:
     async def _invite(self, _command: Command) -> Report:
         join = self._network.invite(INVITATION_S)
         return _result("invite", next_machine(join), join=join, valid_s=INVITATION_S)
+
+    async def _maintenance(self, command: Command) -> Report:
+        is_on = command.text == "on"
+        self._network.set_maintenance(is_on)
+        line = "in maintenance: no new work by capability" if is_on else "out of maintenance"
+        return _result("maintenance", [line], on=is_on)
+
+    async def _drain(self, _command: Command) -> Report:
+        left = await self._network.drain(DRAIN_TIMEOUT_S)
+        counts: dict[str, int] = msgspec.to_builtins(left)
+        rest = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        line = (
+            f"in maintenance; still here after {DRAIN_TIMEOUT_S:g} s: {rest}"
+            if left
+            else "drained: nothing is left to do"
+        )
+        return _result("drain", [line], drained=not left, **counts)
 
     async def _help(self, _command: Command) -> Report:
         return _result("help", help_lines(), commands=help_lines())

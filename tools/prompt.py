@@ -24,13 +24,14 @@ class Needs(enum.Enum):
 
     NOTHING = ""
     GROUP = "GROUP"
+    SWITCH = "on|off"
     WORDS = "TEXT"
     DESTINATION = "TO TEXT"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One parsed command: ``target`` is the agent, capability or group, ``text`` what to tell it."""
+    """One parsed command: ``target`` is the agent, capability or group, ``text`` what to tell it, or on or off."""
 
     name: str
     target: str = ""
@@ -46,6 +47,8 @@ _COMMANDS: dict[str, tuple[Needs, str]] = {
     "leave": (Needs.GROUP, "stop listening to it"),
     "say": (Needs.WORDS, "to every agent: say hello; to a group: say #lab hello"),
     "invite": (Needs.NOTHING, "a join string for the next machine"),
+    "maintenance": (Needs.SWITCH, "whether to ask for no new work: maintenance on"),
+    "drain": (Needs.NOTHING, "the same, and wait until the work that is here is done"),
     "help": (Needs.NOTHING, "this list"),
     "quit": (Needs.NOTHING, "leave the mesh and stop"),
 }
@@ -75,7 +78,7 @@ def parse_destination(word: str) -> int | Capability:
 def help_lines() -> list[str]:
     """One line for each command."""
     usages = {f"{name} {needs.value}".strip(): text for name, (needs, text) in _COMMANDS.items()}
-    return [f"{usage:<18}{text}" for usage, text in usages.items()]
+    return [f"{usage:<20}{text}" for usage, text in usages.items()]
 
 
 def _with_arguments(name: str, rest: str) -> Command:
@@ -84,6 +87,8 @@ def _with_arguments(name: str, rest: str) -> Command:
             return Command(name)
         case Needs.GROUP if rest and " " not in rest:
             return Command(name, target=rest.removeprefix("#"))
+        case Needs.SWITCH if rest in ("on", "off"):
+            return Command(name, text=rest)
         case Needs.DESTINATION if " " in rest:
             target, _, text = rest.partition(" ")
             return Command(name, target, text.strip())

@@ -120,7 +120,7 @@ def incident_report(incident: Incident) -> Report:
 def _registry_lines(event: RegistryEvent) -> list[str]:
     because = f": {event.reason}" if event.reason else ""
     if event.agent is not None:
-        sign, verb = ("+", "is there") if event.kind is RegistryEventKind.AGENT_ADDED else ("-", "is gone")
+        sign, verb = _agent_phrase(event.kind, event.agent)
         able = f" ({', '.join(event.agent.capabilities)})" if event.agent.capabilities else ""
         return [f"{sign} agent {event.agent.agent_id}{able} on {event.node.node_id} {verb}{because}"]
     if event.kind not in _NODE_PHRASES:
@@ -128,6 +128,14 @@ def _registry_lines(event: RegistryEvent) -> list[str]:
     sign, phrase = _NODE_PHRASES[event.kind]
     what = "client" if event.node.is_client else "node"
     return [f"{sign} {what} {event.node.node_id} {phrase.format(address=_address(event.node))}{because}"]
+
+
+def _agent_phrase(kind: RegistryEventKind, agent: AgentNode) -> tuple[str, str]:
+    if kind is RegistryEventKind.AGENT_REMOVED:
+        return "-", "is gone"
+    if kind is RegistryEventKind.AGENT_ADDED:
+        return ("+", "is there") if agent.healthy else ("?", "is there, and not well")
+    return ("+", "is well") if agent.healthy else ("?", "is not well")
 
 
 # A changed record is in --json alone: its agents, the part that people look for, have lines of their own.

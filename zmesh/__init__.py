@@ -31,7 +31,10 @@ from zmesh.errors import (
     UnknownAgent,
     UsageError,
 )
+from zmesh.health import HealthCheck
+from zmesh.listing import RegistryEvent, RegistryEventKind, RegistryView
 from zmesh.loop import event_loop_name, run
+from zmesh.maintenance import Unfinished
 from zmesh.model import (
     AgentMessage,
     AgentNode,
@@ -46,7 +49,7 @@ from zmesh.model import (
 from zmesh.network import AgentNetwork, Incident
 from zmesh.node import NetworkInfo
 from zmesh.receipt import Receipt
-from zmesh.registry import Registry, RegistryEvent, RegistryEventKind
+from zmesh.registry import Registry
 from zmesh.runtime.counters import Statistics
 from zmesh.version import __version__
 
@@ -62,6 +65,7 @@ __all__ = [
     "ConsistencyLevel",
     "DistributedState",
     "HandlerFailed",
+    "HealthCheck",
     "Incident",
     "InternalError",
     "InvitationError",
@@ -83,9 +87,11 @@ __all__ = [
     "Registry",
     "RegistryEvent",
     "RegistryEventKind",
+    "RegistryView",
     "RequestTimeout",
     "Statistics",
     "Timings",
+    "Unfinished",
     "UnknownAgent",
     "UsageError",
     "__version__",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from zmesh.core.membership.messages import AgentRecord
 from zmesh.errors import ConfigurationError, UsageError
+from zmesh.health import HealthCheck
 from zmesh.model import AgentMessage, MessagePriority, MessageType, is_agent_id
 from zmesh.wire.control import check_agent as check_record
 from zmesh.wire.limits import GROUP_NAME_BYTES, MAX_NUMBER, MAX_TTL_MS, MESSAGE_ID_BYTES
@@ -18,7 +19,7 @@ __all__ = ["check_agent", "check_terms", "checked_group", "checked_label"]
 
 
 def check_agent(
-    agent_id: int, capabilities: Sequence[str], handler: object, metadata: Mapping[str, str] | None
+    agent_id: int, capabilities: Sequence[str], handler: object, metadata: Mapping[str, str] | None, health: object
 ) -> None:
     """Raises ``ConfigurationError``."""
     if not is_agent_id(agent_id):
@@ -30,6 +31,8 @@ def check_agent(
             raise ConfigurationError(f"metadata maps strings to strings, unlike {key!r}: {value!r}")
     if handler is not None and not callable(handler):
         raise ConfigurationError(f"a handler is a function of one message, unlike {handler!r:.100}")
+    if health is not None and not isinstance(health, HealthCheck):
+        raise ConfigurationError(f"health is a zmesh.HealthCheck, unlike {health!r:.100}")
     check_record(AgentRecord(agent_id, tuple(capabilities), dict(metadata or {})))
 
 

@@ -19,7 +19,7 @@ class Directory:
 
     def __init__(self) -> None:
         self._homes: dict[int, list[str]] = {}  # agent id -> the nodes that claim to have it, first come first
-        self._capable: dict[str, list[tuple[int, str]]] = {}  # capability -> (agent id, node id), in order
+        self._capable: dict[str, list[tuple[int, str, bool]]] = {}  # capability -> (id, node id, healthy), in order
         self._turns: dict[str, Iterator[int]] = {}
 
     def add(self, node_id: str, agent: AgentRecord) -> None:
@@ -30,10 +30,12 @@ class Directory:
                 "agent %d is on node %s and on node %s: messages go to the first", agent.agent_id, homes[0], node_id
             )
         homes.append(node_id)
-        for capability in agent.capabilities:
-            listed = self._capable.setdefault(capability, [])
-            listed.append((agent.agent_id, node_id))
-            listed.sort()
+        self._list(node_id, agent)
+
+    def change(self, node_id: str, before: AgentRecord, after: AgentRecord) -> None:
+        """It is described anew, and keeps its place among those of its id."""
+        self._unlist(node_id, before)
+        self._list(node_id, after)
 
     def remove(self, node_id: str, agent: AgentRecord) -> None:
         """It is no longer there."""
@@ -41,9 +43,18 @@ class Directory:
         homes.remove(node_id)
         if not homes:
             del self._homes[agent.agent_id]
+        self._unlist(node_id, agent)
+
+    def _list(self, node_id: str, agent: AgentRecord) -> None:
+        for capability in agent.capabilities:
+            listed = self._capable.setdefault(capability, [])
+            listed.append((agent.agent_id, node_id, agent.healthy))
+            listed.sort()
+
+    def _unlist(self, node_id: str, agent: AgentRecord) -> None:
         for capability in agent.capabilities:
             listed = self._capable[capability]
-            listed.remove((agent.agent_id, node_id))
+            listed.remove((agent.agent_id, node_id, agent.healthy))
             if not listed:
                 del self._capable[capability]
 
@@ -51,9 +62,10 @@ class Directory:
         """The nodes that claim to have an agent, first come first."""
         return self._homes.get(agent_id, [])
 
-    def choose(self, capability: str, is_active: Callable[[str], bool]) -> int:
-        """An agent with a capability on an active node, each in its turn. Raises ``UnknownAgent``."""
-        candidates = [agent_id for agent_id, node_id in self._capable.get(capability, ()) if is_active(node_id)]
+    def choose(self, capability: str, takes_work: Callable[[str], bool]) -> int:
+        """A healthy agent with a capability on a node that takes work, each in its turn. Raises ``UnknownAgent``."""
+        capable = self._capable.get(capability, ())
+        candidates = [agent_id for agent_id, node_id, healthy in capable if healthy and takes_work(node_id)]
         if not candidates:
             known = ", ".join(sorted(self._capable)) or "none"
             raise UnknownAgent(f"no active agent has the capability {capability!r}; capabilities known: {known}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final, Generic, TypeVar
 
 from zmesh.errors import NetworkError
@@ -21,6 +21,7 @@ class EventStream(Generic[T]):
 
     def __init__(self) -> None:
         self._watchers: list[_Watcher[T]] = []
+        self._is_closed = False
 
     def emit(self, event: T) -> None:
         """Give an event to every watcher."""
@@ -28,43 +29,59 @@ class EventStream(Generic[T]):
             watcher.put(event)
 
     def close(self) -> None:
-        """Watchers end after what they have been given."""
+        """Watchers end after what they have been given; whoever comes later gets the beginning only."""
+        self._is_closed = True
         for watcher in self._watchers:
-            watcher.put(None)
+            watcher.end()
 
-    async def watch(self, first: Iterable[T]) -> AsyncIterator[T]:
-        """``first``, and then every event from now on. Raises ``NetworkError`` for a watcher too far behind."""
-        watcher: _Watcher[T] = _Watcher(first)
+    async def watch(self, first: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
+        """What ``first()`` gives, and then every event from then on. Raises ``NetworkError`` for a watcher too far
+        behind.
+
+        ``first`` is called when the iteration begins, in the moment from which on events are kept: taken any earlier,
+        it would miss what happens between.
+        """
+        watcher: _Watcher[T] = _Watcher(first())
+        if self._is_closed:
+            watcher.end()
         self._watchers.append(watcher)
         try:
-            while (event := await watcher.get()) is not None:
-                yield event
+            while watcher.events or await watcher.wait():
+                yield watcher.events.popleft()
         finally:
             self._watchers.remove(watcher)
 
 
 class _Watcher(Generic[T]):
-    """A bounded queue; None is its end."""
+    """A bounded queue that ends: as it should, or because its reader is too slow."""
 
     def __init__(self, first: Iterable[T]) -> None:
-        self._events: deque[T | None] = deque(first)
-        self._limit = len(self._events) + WATCHER_QUEUE_EVENTS
-        self._ready = asyncio.Event()
-        self._overflowed = False
+        self.events: deque[T] = deque(first)
+        self._limit = len(self.events) + WATCHER_QUEUE_EVENTS
+        self._changed = asyncio.Event()
+        self._has_ended = False
+        self._has_missed = False
 
-    def put(self, event: T | None) -> None:
-        if len(self._events) >= self._limit:
-            self._overflowed = True
-        else:
-            self._events.append(event)
-        self._ready.set()
+    def put(self, event: T) -> None:
+        # Nothing may follow what is missing, also when there is room again: it would be a gap that nobody sees.
+        self._has_missed = self._has_missed or len(self.events) >= self._limit
+        if not self._has_missed:
+            self.events.append(event)
+        self._changed.set()
 
-    async def get(self) -> T | None:
-        while not self._events:
-            if self._overflowed:
+    def end(self) -> None:
+        self._has_ended = True
+        self._changed.set()
+
+    async def wait(self) -> bool:
+        """Wait for an event: whether there is one, False at the end."""
+        while not self.events:
+            if self._has_missed:
                 raise NetworkError(
                     f"this watcher is {WATCHER_QUEUE_EVENTS} events behind: watch again, from a new snapshot"
                 )
-            self._ready.clear()
-            await self._ready.wait()
-        return self._events.popleft()
+            if self._has_ended:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+        return True

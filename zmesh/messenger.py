@@ -20,6 +20,7 @@ from zmesh.errors import (
     UnknownAgent,
     UsageError,
 )
+from zmesh.health import HealthCheck, HealthMonitor
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType, is_agent_id
 from zmesh.receipt import Receipt
 from zmesh.registry import Registry
@@ -56,8 +57,9 @@ class Messenger:
         self._plane = plane
         self._publishing = publishing
         self._registry = registry
-        self._local = LocalOutbox(plane)
+        self.local = LocalOutbox(plane)
         self.requests = plane.requests
+        self.health = HealthMonitor(self._announce)
         self._agents: dict[int, Agent] = {}
         self._request_timeout_s = request_timeout_s
         self._handler_concurrency = handler_concurrency
@@ -67,10 +69,15 @@ class Messenger:
     # -- agents ------------------------------------------------------------------------------------------------------
 
     def register(
-        self, agent_id: int, capabilities: Sequence[str], handler: Handler | None, metadata: Mapping[str, str] | None
+        self,
+        agent_id: int,
+        capabilities: Sequence[str],
+        handler: Handler | None,
+        metadata: Mapping[str, str] | None,
+        health: HealthCheck | None,
     ) -> Agent:
         """Make an agent of this node. Raises ``AgentExists``, ``UsageError``."""
-        check_agent(agent_id, capabilities, handler, metadata)
+        check_agent(agent_id, capabilities, handler, metadata, health)
         if agent_id in self._agents:
             raise AgentExists(f"agent {agent_id} is registered on this node already")
         if len(self._agents) >= MAX_AGENTS:
@@ -78,6 +85,7 @@ class Messenger:
         mailbox = Mailbox(agent_id, handler, self._plane.starter, self._plane.statistics, self._handler_concurrency)
         self._plane.mailboxes[agent_id] = mailbox
         agent = self._agents[agent_id] = Agent(self, mailbox, capabilities, metadata or {})
+        self.health.watch(agent_id, health)
         self._announce()
         return agent
 
@@ -90,6 +98,7 @@ class Messenger:
         self._publishing.forget_agent(agent_id)
         self._plane.mailboxes.pop(agent_id).close()
         self._announce()
+        await self.health.forget(agent_id)
 
     def check_open(self, agent: Agent) -> None:
         """Raises ``UnknownAgent`` for one that was closed, ``NotJoined`` for one of a network that was left."""
@@ -100,7 +109,7 @@ class Messenger:
 
     def _announce(self) -> None:
         records = tuple(
-            AgentRecord(agent_id, agent.capabilities, agent.metadata)
+            AgentRecord(agent_id, agent.capabilities, agent.metadata, self.health.is_well(agent_id))
             for agent_id, agent in sorted(self._agents.items())
         )
         self._agents_changed(records)
@@ -210,14 +219,14 @@ class Messenger:
         if not is_agent_id(agent_id):  # 9.0 and True would be found among integers, and no receiver would take them
             raise UnknownAgent(f"an agent is an integer from 0 to 2**64 - 1 or a Capability, unlike {agent_id!r:.100}")
         if agent_id in self._agents:
-            return self._local
+            return self.local
         node_id = self._registry.home_of(agent_id)
         if node_id is None:
             raise UnknownAgent(f"agent {agent_id!r} is not on any node known to this one")
         return self._plane.links.link_to(node_id, self._registry.incarnation_of(node_id))
 
     def _is_current(self, outbox: Outbox) -> bool:
-        return outbox is self._local or outbox in self._plane.links.all()
+        return outbox is self.local or outbox in self._plane.links.all()
 
     def _checked(self, payload: bytes) -> bytes:
         if type(payload) is not bytes:
@@ -266,19 +275,6 @@ class Messenger:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    async def drain(self, timeout_s: float) -> int:
-        """Flush everything and wait until peers have it; how many records were left after ``timeout_s`` seconds."""
-        links = list(self._plane.links.all())
-        try:
-            async with asyncio.timeout(timeout_s):
-                for link in links:
-                    link.flush()
-                    if link.unacknowledged and link.is_reachable:
-                        await link.acknowledged(link.next_record - 1)
-        except (TimeoutError, NetworkError):
-            pass  # what is left is counted below and reported by the links when they close
-        return sum(link.unacknowledged for link in links)
-
     def close(self, error: NetworkError) -> None:
         """Agents end."""
         self._left = True
@@ -286,4 +282,4 @@ class Messenger:
         for mailbox in self._plane.mailboxes.values():
             mailbox.close()
         self._plane.mailboxes.clear()
-        self._local.close(error)
+        self.local.close(error)

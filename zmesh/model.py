@@ -33,10 +33,10 @@ def now_ms() -> int:
 
 
 class NodeStatus(enum.Enum):
-    """How a node, and so every agent on it, stands with the mesh."""
+    """How a node, and so every agent on it, stands with the mesh. Only the ACTIVE get what is sent to a capability."""
 
     ACTIVE = "active"
-    INACTIVE = "inactive"  # suspected: it has missed heartbeats, and may refute
+    INACTIVE = "inactive"  # a node suspected: it has missed heartbeats, and may refute; or an agent that is not well
     DISCONNECTED = "disconnected"  # declared dead, or it said goodbye
     MAINTENANCE = "maintenance"  # alive, and asks for no new work
 
@@ -87,6 +87,7 @@ class AgentNode(msgspec.Struct, kw_only=True):
     status: NodeStatus = NodeStatus.ACTIVE
     last_heartbeat: int = 0  # ms since the epoch, by this process's clock
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    healthy: bool = True  # whether its own health check passes, if it has one
 
 
 class NodeInfo(msgspec.Struct, kw_only=True, frozen=True):

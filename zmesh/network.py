@@ -18,7 +18,9 @@ from zmesh.agent import Agent
 from zmesh.config import NetworkConfig
 from zmesh.errors import NetworkError, NotJoined, UsageError
 from zmesh.events import EventStream
+from zmesh.health import HealthCheck
 from zmesh.joining import Membership, take_identity
+from zmesh.maintenance import Unfinished
 from zmesh.messenger import SYSTEM_AGENT
 from zmesh.model import AgentMessage, now_ms
 from zmesh.node import NetworkInfo, Node
@@ -120,6 +122,7 @@ class AgentNetwork:
                     await node.stop()
                 finally:
                     self._incidents.close()
+                    self._incidents = EventStream()  # of the next time it joins
 
     async def __aenter__(self) -> Self:
         await self.join_network()
@@ -138,14 +141,19 @@ class AgentNetwork:
         capabilities: Sequence[str] = (),
         handler: Handler | None = None,
         metadata: Mapping[str, str] | None = None,
+        *,
+        health: HealthCheck | None = None,
     ) -> Agent:
         """Put an agent on this node and tell the mesh.
 
         ``handler(message) -> bytes | None``, plain or a coroutine function, gets every message; what it returns
-        answers a
-        request. Without one, iterate over the agent. Raises ``AgentExists``, ``ConfigurationError``, ``NotJoined``.
+        answers a request. Without one, iterate over the agent.
+
+        With ``health`` the agent is asked whether it is well. Until its first check has passed, and after one has
+        failed until one passes, nobody chooses it by capability; it is listed as INACTIVE, and what is sent to its id
+        or its groups still comes. Raises ``AgentExists``, ``ConfigurationError``, ``NotJoined``.
         """
-        return self._joined.messenger.register(agent_id, capabilities, handler, metadata)
+        return self._joined.messenger.register(agent_id, capabilities, handler, metadata, health)
 
     async def unregister_agent(self, agent_id: int) -> None:
         """Take an agent of this node off the mesh. Raises ``UnknownAgent``, ``NotJoined``."""
@@ -158,6 +166,26 @@ class AgentNetwork:
     async def broadcast_message(self, payload: bytes) -> Receipt:
         """Send to every agent of the mesh, those of this node included; it comes from agent 0."""
         return await self._joined.messenger.publish(SYSTEM_AGENT, None, payload)
+
+    # -- out of service and back ---------------------------------------------------------------------------------------
+
+    def set_maintenance(self, is_on: bool) -> None:
+        """Ask for no new work, or for work again: this node and its agents are in MAINTENANCE, and the mesh is told.
+
+        Nobody who has heard of it, this node included, chooses an agent of it by capability. What is sent to its agents
+        by id, or to their groups, comes as before, and handlers go on. Raises ``NotJoined``.
+        """
+        self._joined.maintenance.set(is_on)
+
+    async def drain(self, timeout_s: float = 30.0) -> Unfinished:
+        """Go into maintenance and wait until the work that is here is done; what is left of it after ``timeout_s``.
+
+        Done is when others have had two heartbeat intervals to hear of the maintenance, no handler runs, no message
+        waits for one or to be read, and every node that can be reached has what was sent to it. What comes by id
+        meanwhile counts as well. The node stays in maintenance. A handler that waits for this waits for itself. Raises
+        ``UsageError``, ``NotJoined``.
+        """
+        return await self._joined.maintenance.drain(timeout_s)
 
     # -- what there is to see ------------------------------------------------------------------------------------------
 
@@ -181,8 +209,8 @@ class AgentNetwork:
         return self._joined.info()
 
     def statistics(self) -> Statistics:
-        """A copy of the counters. Raises ``NotJoined``."""
-        return msgspec.structs.replace(self._joined.plane.statistics)
+        """The counters of this moment, frozen: setting one raises ``AttributeError``. Raises ``NotJoined``."""
+        return self._joined.plane.statistics.frozen()
 
     def invite(self, valid_s: float = 3600.0) -> str:
         """A join string for one more machine: a secret, good once, for ``valid_s`` seconds.
@@ -195,7 +223,7 @@ class AgentNetwork:
 
     def incidents(self) -> AsyncIterator[Incident]:
         """What was refused or went wrong: the last 1,000, and then each as it happens, until the network is left."""
-        return self._incidents.watch(tuple(self._past_incidents))
+        return self._incidents.watch(lambda: tuple(self._past_incidents))
 
     def _is(self, node: Node) -> bool:
         return self._node is node

@@ -21,6 +21,7 @@ from zmesh.errors import PeerLost, RequestTimeout
 from zmesh.finding import Finding
 from zmesh.joining import Membership
 from zmesh.loop import finished
+from zmesh.maintenance import Maintenance, flushed
 from zmesh.messenger import Messenger
 from zmesh.model import now_ms
 from zmesh.registry import Registry
@@ -41,6 +42,7 @@ __all__ = ["NetworkInfo", "Node"]
 logger = logging.getLogger("zmesh")
 
 DRAIN_TIMEOUT_S: Final = 5.0
+SETTLING_HEARTBEATS: Final = 2  # the first that tells of a change of the record may be lost with its connection
 JOIN_PATIENCE_S: Final = 3.0  # how long join_network waits for an address it was given; discovery goes on after it
 DATA_OPTIONS: Final = {zmq.MAXMSGSIZE: MAX_PART_BYTES}
 PUBLISH_OPTIONS: Final = {
@@ -98,6 +100,7 @@ class Node:
             handler_concurrency=config.handler_concurrency,
             agents_changed=self._agents_changed,
         )
+        self.maintenance = self._make_maintenance()
         self._coordinator = Coordinator(
             self._loop, self.plane, self.publishing, self.registry, self.messenger, config.effective_timings, report
         )
@@ -163,6 +166,14 @@ class Node:
             peer_disconnected=self._control.disconnected,
         )
 
+    def _make_maintenance(self) -> Maintenance:
+        return Maintenance(
+            self.plane,
+            self.messenger.local,
+            announce=lambda is_on: self._change_record(maintenance=is_on),
+            settling_s=SETTLING_HEARTBEATS * self.config.effective_timings.heartbeat_interval_s,
+        )
+
     # -- coming and going ----------------------------------------------------------------------------------------------
 
     async def start(self, addresses: Sequence[str]) -> None:
@@ -225,7 +236,7 @@ class Node:
             if self._renewing is not None:
                 self._renewing.cancel()
                 await asyncio.gather(self._renewing, return_exceptions=True)
-            left = await self.messenger.drain(DRAIN_TIMEOUT_S)
+            left = await flushed(self.plane, DRAIN_TIMEOUT_S)
             if left:
                 logger.warning("left the mesh with %d messages that were not acknowledged", left)
         finally:
@@ -235,6 +246,8 @@ class Node:
         if self._finding is not None:
             await self._finding.stop()
         self._coordinator.close()
+        self.maintenance.close()
+        await self.messenger.health.close()
         farewell = PeerLost("this node has left the mesh")
         self.publishing.close(farewell)
         self.messenger.close(farewell)
@@ -264,19 +277,16 @@ class Node:
         )
 
     def _agents_changed(self, agents: tuple[AgentRecord, ...]) -> None:
-        self._control.update_record(agents=agents)
         self._change_record(agents=agents)
 
     def _hosts_changed(self, hosts: tuple[str, ...]) -> None:
-        self._control.update_record(hosts=hosts)
         self._change_record(hosts=hosts)
         self.membership.claim.announce(self.info().addresses)
 
     def _certificate_renewed(self) -> None:
-        certificate = self._identity.certificate
-        self._control.update_record(certificate=certificate)
-        self._change_record(certificate=certificate)
+        self._change_record(certificate=self._identity.certificate)
 
-    def _change_record(self, **changes: object) -> None:
-        self.record = replace(self.record, version=self.record.version + 1, **changes)  # type: ignore[arg-type]  # dataclasses.replace has no typed form for this
+    def _change_record(self, **changes: Any) -> None:
+        self._control.update_record(**changes)
+        self.record = replace(self.record, version=self.record.version + 1, **changes)
         self.registry.update_self(self.record)

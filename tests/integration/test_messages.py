@@ -425,3 +425,17 @@ async def test_what_waits_too_long_for_its_handler_is_dropped_and_counted(home: 
         await until(lambda: time.monotonic() > arrived + 0.01, "the ttl of the first has run out")
         assert [message.payload for message in await read(nine, 1)] == [b"fresh"]
         assert b.statistics().lost_expired == 1
+
+
+@in_loop
+async def test_statistics_are_of_one_moment_and_nobody_can_change_them(home: Path) -> None:
+    async with Mesh(home) as mesh:
+        a = await mesh.node("a")
+        seven = await a.register_agent(7, handler=lambda message: None)
+        before = a.statistics()
+        await (await seven.send(7, b"one")).delivered(PATIENCE_S)
+        assert (before.messages_sent, a.statistics().messages_sent) == (0, 1)
+        for name in before.__struct_fields__:
+            with pytest.raises(AttributeError):
+                setattr(before, name, 9)
+        assert before == zmesh.Statistics(), "none of them was changed"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from zmesh.errors import PeerLost, RequestTimeout
 from zmesh.model import AgentMessage
 from zmesh.runtime import requests as module
-from zmesh.runtime.counters import Statistics
+from zmesh.runtime.counters import Counters
 from zmesh.runtime.local import LocalOutbox
 from zmesh.runtime.outbox import Route
 from zmesh.runtime.requests import Requests
@@ -27,7 +27,7 @@ class Plane:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.node_id, self.incarnation = "a", 1
-        self.statistics = Statistics()
+        self.statistics = Counters()
         self.requests = Requests(loop, self.statistics)
 
 

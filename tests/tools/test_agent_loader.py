@@ -74,6 +74,14 @@ def test_a_class_or_an_instance_may_say_more(load: Load, name: str) -> None:
     assert offer.stop is not None
 
 
+def test_an_agent_may_have_a_health_check(load: Load) -> None:
+    offer = load(
+        "import zmesh\n" + FULL.replace("    agent_id", "    health = zmesh.HealthCheck(bool)\n    agent_id"), "Worker"
+    )
+    assert offer.health is not None
+    assert offer.health.check is bool
+
+
 def test_a_class_needs_no_more_than_a_handler(load: Load) -> None:
     offer = load("class Worker:\n    def handle(self, message): return None", "Worker")
     assert (offer.agent_id, offer.capabilities, offer.metadata, offer.start) == (None, (), {}, None)
@@ -95,6 +103,11 @@ def test_a_class_needs_no_more_than_a_handler(load: Load) -> None:
         (FULL.replace('"sum"', '""'), "Worker", "capabilities must be a list of non-empty strings"),
         ("def worker(a, b): ...", "worker", "it must take one argument, the message, and its signature is (a, b)"),
         (FULL.replace("self, message", "self"), "Worker", "it must take one argument, the message"),
+        (
+            FULL.replace("    agent_id", "    health = True\n    agent_id"),
+            "Worker",
+            "health must be a zmesh.HealthCheck",
+        ),
         (FULL.replace('{"model": "x"}', "{'size': 5}"), "Worker", "metadata must map strings to strings"),
     ],
 )

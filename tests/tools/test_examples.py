@@ -30,6 +30,7 @@ def test_the_worker_answers_whoever_asks_by_capability(tmp_path: Path) -> None:
         assert asked.returncode == 0, asked.stderr
         assert "5 words, counted by process" in asked.stdout
         worker.signal(signal.SIGINT)
+        worker.line("stopped with 0 questions unanswered")
         assert worker.wait()[0] == 0
 
 

@@ -94,6 +94,16 @@ def test_members_and_agents(alpha: Program, beta: Program) -> None:
     assert {agent["agent_id"] for agent in beta.type("agents")["agents"]} == {agent_id(alpha), agent_id(beta)}
 
 
+def test_maintenance(alpha: Program) -> None:
+    drained = alpha.type("drain")
+    assert (drained["drained"], drained["handlers"], drained["queued"]) == (True, 0, 0)
+    assert [node["status"] for node in alpha.type("members")["nodes"]] == ["maintenance"]
+    assert "no active agent has the capability 'echo'" in alpha.type("request echo hi")["text"]
+    assert alpha.type("maintenance off")["on"] is False
+    assert alpha.type("request echo hi")["payload"] == "hi"
+    assert alpha.type("maintenance on")["on"] is True
+
+
 def test_a_failed_command_ends_nothing(alpha: Program) -> None:
     assert alpha.type("send 4 hello")["error"] == "UnknownAgent"
     assert "did you mean 'members'" in alpha.type("membres")["text"]

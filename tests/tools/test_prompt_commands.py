@@ -23,6 +23,9 @@ from zmesh.tools.prompt import Command, help_lines, parse_command, parse_destina
         ("say lab is what I say", Command("say", "", "lab is what I say")),
         ("say #lab hello all", Command("say", "lab", "hello all")),
         ("invite", Command("invite")),
+        ("maintenance on", Command("maintenance", "", "on")),
+        ("maintenance  off ", Command("maintenance", "", "off")),
+        ("drain", Command("drain")),
         ("help", Command("help")),
         ("quit", Command("quit")),
     ],
@@ -45,12 +48,15 @@ def test_an_empty_line_is_none(line: str) -> None:
     ("line", "text"),
     [
         ("membes", "unknown command 'membes'; did you mean 'members'?"),
-        ("xyzzy", "unknown command 'xyzzy' (known: agents, help"),
+        ("xyzzy", "unknown command 'xyzzy' (known: agents, drain, help"),
         ("send", "usage: send TO TEXT"),
         ("send 9", "usage: send TO TEXT"),
         ("request echo", "usage: request TO TEXT"),
         ("join", "usage: join GROUP"),
         ("join two words", "usage: join GROUP"),
+        ("maintenance", "usage: maintenance on|off"),
+        ("maintenance soon", "usage: maintenance on|off"),
+        ("drain now", "usage: drain ("),
         ("say", "usage: say TEXT"),
         ("say #lab", "usage: say TEXT"),
         ("members now", "usage: members ("),
@@ -71,4 +77,5 @@ def test_a_destination_is_an_id_or_a_capability() -> None:
 
 def test_help_has_a_line_for_each_command() -> None:
     names = [line.split()[0] for line in help_lines()]
-    assert names == ["members", "agents", "send", "request", "join", "leave", "say", "invite", "help", "quit"]
+    talk = ["send", "request", "join", "leave", "say"]
+    assert names == ["members", "agents", *talk, "invite", "maintenance", "drain", "help", "quit"]

@@ -77,11 +77,12 @@ def test_a_changed_record_is_for_programs_alone() -> None:
 
 
 def test_every_kind_of_registry_event_has_its_report() -> None:
-    agent_kinds = {RegistryEventKind.AGENT_ADDED, RegistryEventKind.AGENT_REMOVED}
+    agent_kinds = {kind for kind in RegistryEventKind if kind.name.startswith("AGENT_")}
+    for_programs = {RegistryEventKind.NODE_CHANGED, RegistryEventKind.NODE_FORGOTTEN}
     for kind in RegistryEventKind:
         report = registry_report(event(kind, agent=AGENT if kind in agent_kinds else None))
         assert report is not None
-        assert bool(report.lines) == (kind is not RegistryEventKind.NODE_CHANGED)
+        assert bool(report.lines) == (kind not in for_programs)
         json.dumps(report.fields)
 
 
@@ -93,6 +94,21 @@ def test_an_agents_change_names_what_it_can_do() -> None:
     assert list(added.lines) == ["+ agent 9 (echo, sum) on lab2 is there"]
     assert list(removed.lines) == ["- agent 9 (echo, sum) on lab2 is gone: silent for 3 s"]
     assert removed.fields["reason"] == "silent for 3 s"
+
+
+@pytest.mark.parametrize(
+    ("kind", "healthy", "line"),
+    [
+        (RegistryEventKind.AGENT_CHANGED, False, "? agent 9 (echo) on lab2 is not well"),
+        (RegistryEventKind.AGENT_CHANGED, True, "+ agent 9 (echo) on lab2 is well"),
+        (RegistryEventKind.AGENT_ADDED, False, "? agent 9 (echo) on lab2 is there, and not well"),
+    ],
+)
+def test_an_agents_health_is_said(kind: RegistryEventKind, healthy: bool, line: str) -> None:
+    agent = AgentNode(node_id="lab2", agent_id=9, capabilities=["echo"], healthy=healthy)
+    report = registry_report(event(kind, agent=agent))
+    assert report is not None
+    assert list(report.lines) == [line]
 
 
 def test_the_nodes_own_events_are_left_to_its_banner() -> None:

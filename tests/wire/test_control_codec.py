@@ -68,6 +68,21 @@ def test_fields_that_a_later_version_appends_are_skipped(name: str) -> None:
         assert decode(frame(*fields, 17, {"new": [1, 2]})) == decode(FRAMES[name])
 
 
+def test_an_agent_of_a_node_that_knows_no_health_checks_is_well() -> None:
+    kind, record = msgpack.unpackb(FRAMES["record-answer"][1:])
+    record[10] = [agent[:3] for agent in record[10]]
+    answer = decode_control(frame(kind, record))
+    assert isinstance(answer, RecordAnswer)
+    assert [agent.healthy for agent in answer.record.agents] == [True, True]
+
+
+def test_fields_that_a_later_version_appends_to_an_agent_are_skipped() -> None:
+    """As a node that knows no health checks does with what this one sends."""
+    kind, record = msgpack.unpackb(FRAMES["record-answer"][1:])
+    record[10] = [[*agent, "new"] for agent in record[10]]
+    assert decode_control(frame(kind, record)) == decode_control(FRAMES["record-answer"])
+
+
 @pytest.mark.parametrize("name", FRAMES)
 def test_every_bit_flipped(name: str) -> None:
     decode, data = decoder_of(name), FRAMES[name]

@@ -74,6 +74,7 @@ def test_what_the_codec_reads_is_what_the_page_means() -> None:
     assert isinstance(answer, RecordAnswer)
     assert [agent.agent_id for agent in answer.record.agents] == [7, (1 << 64) - 1]
     assert answer.record.agents[0].metadata == {"model": "x"}
+    assert [agent.healthy for agent in answer.record.agents] == [False, True]
     assert answer.record.maintenance
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Statistics"]
+__all__ = ["Counters", "Statistics"]
 
 
-class Statistics(msgspec.Struct):
-    """Counters since the network was joined; a user gets a copy that no longer changes."""
+class Counters(msgspec.Struct):
+    """Counters since the network was joined, as whatever counts shares them."""
 
     messages_sent: int = 0  # records handed to a session or to a local agent
     messages_delivered: int = 0  # records handed to an agent of this node
@@ -38,3 +38,11 @@ class Statistics(msgspec.Struct):
     dropped_wrong_version: int = 0
     dropped_unauthenticated: int = 0
     connections_cut: int = 0  # because the peer broke the protocol
+
+    def frozen(self) -> Statistics:
+        """What they are now."""
+        return Statistics(*msgspec.structs.astuple(self))
+
+
+class Statistics(Counters, frozen=True):  # type: ignore[misc]  # a dataclass could not, a Struct can
+    """The counters of one moment since the network was joined; they do not change any more, and cannot be changed."""

@@ -12,7 +12,7 @@ import zmq
 
 from zmesh.core.delivery import Belonging, belonging_of
 from zmesh.errors import ProtocolViolation
-from zmesh.runtime.counters import Statistics
+from zmesh.runtime.counters import Counters
 from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.link import Link
 from zmesh.runtime.link_table import LinkTable
@@ -61,7 +61,7 @@ class DataPlane:
         self.window_bytes = window_bytes
         self.max_message_bytes = max_message_bytes
         self.idle_link_s = idle_link_s
-        self.statistics = Statistics()
+        self.statistics = Counters()
         self.starter = EagerStarter(loop)
         self.mailboxes: dict[int, Mailbox] = {}
         self.links = LinkTable(self)

@@ -65,6 +65,11 @@ class LocalOutbox(Outbox):
         self.update_credit(LOCAL_WINDOW_BYTES - self._held_bytes)
         self._receipts.acknowledge(self._dispatched)
 
+    @property
+    def undelivered(self) -> int:
+        """Records that the next loop turn hands to their agents."""
+        return self.next_record - self._dispatched
+
     def answer_large(self, route: Route, payload: bytes, correlation: int) -> None:
         """Any size is the same here, up to what a message may hold anywhere."""
         if self.refuses_answer(route, len(payload), correlation, self._plane.max_message_bytes):

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from zmesh.model import AgentMessage
-from zmesh.runtime.counters import Statistics
+from zmesh.runtime.counters import Counters
 from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.outbox import Outbox, Route, answer_route
 from zmesh.runtime.received import ReceivedMessage
@@ -56,7 +56,7 @@ class Mailbox:
     """One agent's messages: to its handler, or to whoever iterates over the agent."""
 
     def __init__(
-        self, agent_id: int, handler: Handler | None, starter: EagerStarter, statistics: Statistics, concurrency: int
+        self, agent_id: int, handler: Handler | None, starter: EagerStarter, statistics: Counters, concurrency: int
     ) -> None:
         self.agent_id = agent_id
         self._handler = handler
@@ -71,6 +71,16 @@ class Mailbox:
         self._last_reply_route: Route | None = None
         self._always_awaitable = _is_coroutine_function(handler)
         self.closed = False
+
+    @property
+    def running(self) -> int:
+        """How many handlers have begun and not returned."""
+        return self._waiting
+
+    @property
+    def queued(self) -> int:
+        """How many messages wait for a handler, or to be read."""
+        return sum(batch.left for batch in self._backlog)
 
     def deliver(self, batch: Batch) -> int:
         """Take a batch; how many of its messages are still in hand, to be released one by one later."""

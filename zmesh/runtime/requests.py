@@ -16,7 +16,7 @@ from typing import Final
 
 from zmesh.errors import HandlerFailed, NetworkError, ProtocolViolation, RequestTimeout, UnknownAgent
 from zmesh.model import AgentMessage
-from zmesh.runtime.counters import Statistics
+from zmesh.runtime.counters import Counters
 from zmesh.runtime.outbox import Outbox, Route
 from zmesh.runtime.received import ReceivedMessage, received_messages
 from zmesh.wire.data import Kind, Run, decode_failure
@@ -31,7 +31,7 @@ FAILURE: Final = Kind.FAILURE  # looked up once: it is on the hot path
 class Requests:
     """All requests of a node."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Statistics) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Counters) -> None:
         self._loop = loop
         self.create_future = loop.create_future
         self._statistics = statistics

@@ -62,6 +62,7 @@ class _Agent(Struct, array_like=True, frozen=True):
     agent_id: _Unsigned
     capabilities: Annotated[tuple[_Label, ...], Meta(max_length=1024)] = ()
     metadata: Annotated[dict[_Label, _Value], Meta(max_length=1024)] = {}
+    healthy: bool = True
 
 
 class _Record(Struct, array_like=True, frozen=True):

@@ -16,6 +16,7 @@ PLACES = {
     "runtime": "tests/runtime",
     "integration": "tests/integration",
     "tools": "tests/tools",
+    "tests": "tests",
 }
 NAMED = sorted(set(re.findall(r"`(\w+)/(test_\w+\.py)::(\w+)`", PAGE)))
 

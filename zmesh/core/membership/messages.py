@@ -36,6 +36,7 @@ class AgentRecord:
     agent_id: int
     capabilities: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
+    healthy: bool = True  # its health check passes, or it has none
 
 
 @dataclass(frozen=True, slots=True)
