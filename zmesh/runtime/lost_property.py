@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from zmesh.runtime.counters import Statistics
+from zmesh.runtime.counters import Counters
 from zmesh.runtime.outbox import Outbox, answer_route
 from zmesh.runtime.requests import UNKNOWN_AGENT
 from zmesh.wire.data import Kind, Run, encode_failure
@@ -20,7 +20,7 @@ MAX_TOLD: Final = 1024  # agents; a peer may name as many as it likes
 class LostProperty:
     """What comes for nobody."""
 
-    def __init__(self, node_id: str, statistics: Statistics) -> None:
+    def __init__(self, node_id: str, statistics: Counters) -> None:
         self._node_id = node_id
         self._statistics = statistics
         self._told: dict[int, None] = {}
