@@ -108,6 +108,10 @@ class Overlay:
         """Those of its neighbours that this node does not hear."""
         return [watch.alive.node_id for watch in self._watching if watch.is_suspect]
 
+    def refuses(self, contact: Contact) -> str:
+        """Why a node that calls itself this may not be introduced: "self", "duplicate_name", "superseded", or ""."""
+        return self._ledger.refuses(contact)
+
     def record_of(self, node_id: str) -> bytes | None:
         """The record that the member states at present, if it has been fetched."""
         return self._records.get(node_id)
