@@ -1,4 +1,4 @@
-"""A node in a process of its own: ``python -m tests.runtime.control_child HOME MESH NAME PORT MACHINE``, till stdin ends."""
+"""A node in a process of its own, till stdin ends. Arguments: HOME MESH NAME PORT MACHINE."""
 
 from __future__ import annotations
 
