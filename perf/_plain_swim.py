@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from zmesh.core.overlay.machine import Overlay
+from _swarm import GossipOnly
+
 from zmesh.core.overlay.messages import KnockOutcome
 from zmesh.core.overlay.settings import OverlaySettings
 from zmesh.core.overlay.watch import Watching
@@ -27,7 +28,7 @@ class _PlainWatching(Watching):
         return 1.0
 
 
-class PlainSwim(Overlay):
+class PlainSwim(GossipOnly):
     """See the module."""
 
     watching_type = _PlainWatching

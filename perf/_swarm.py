@@ -8,25 +8,39 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from zmesh.core.membership.messages import MemberEventKind
 from zmesh.core.overlay.machine import Overlay
 from zmesh.core.overlay.messages import Heartbeat, OverlayMessage
+from zmesh.core.overlay.records import RecordStore
 from zmesh.core.overlay.settings import OverlaySettings
+from zmesh.core.overlay.statements import Alive, Gone
 from zmesh.testing import LAN, Conditions, World
 from zmesh.testing.subjects.overlay_mesh import OverlayMesh, OverlayProcess
 from zmesh.wire.overlay import encode_overlay
 
-__all__ = ["LOSSY_LAN", "TCP_IP_BYTES", "Swarm", "quantile"]
+__all__ = ["LOSSY_LAN", "TCP_IP_BYTES", "GossipOnly", "Swarm", "quantile"]
 
 ZMTP_CURVE_BYTES: Final = 35  # flags and length, the command's name, the nonce, the authenticator, one byte of flags
 TCP_IP_BYTES: Final = 104  # IPv4 and TCP with timestamps, for the frame and for the acknowledgement
 CERTIFICATE: Final = b"c" * 300  # as long as a node's certificate is
-RECORD_HASH: Final = b"h" * 16
 REMEMBERED: Final = 64
 LOSSY_LAN: Final = Conditions(LAN.delay, loss=0.05)
+
+
+class UnfetchedRecords(RecordStore):
+    """Records that nobody fetches: what is measured is gossip, which carries their hashes."""
+
+    def follow(self, put: Iterable[Alive], drop: Iterable[Gone], source: str) -> None:
+        """Want nothing."""
+
+
+class GossipOnly(Overlay):
+    """The machine without the fetching of records."""
+
+    records_type = UnfetchedRecords
 
 
 class Sizes:
@@ -58,7 +72,7 @@ class Swarm:
         settings: OverlaySettings | None = None,
         *,
         conditions: Conditions = LAN,
-        machine_class: type[Overlay] = Overlay,
+        machine_class: type[Overlay] = GossipOnly,
     ) -> None:
         self.world = World(seed, conditions=conditions)
         self.random = self.world.random("swarm")
@@ -66,7 +80,6 @@ class Swarm:
             self.world, settings or OverlaySettings(), machine_class=machine_class, is_observed=False
         )
         self.mesh.certificate = CERTIFICATE
-        self.mesh.record_hash = RECORD_HASH
         self.sizes = Sizes()
         self.mesh.size_of = self.sizes
 

@@ -15,9 +15,8 @@ from functools import partial
 
 from _plain_swim import PlainSwim, plain_settings
 from _report import Contender, Measured, Results, benchmark_parser, run_interleaved
-from _swarm import LOSSY_LAN, TCP_IP_BYTES, Swarm, quantile
+from _swarm import LOSSY_LAN, TCP_IP_BYTES, GossipOnly, Swarm, quantile
 
-from zmesh.core.overlay.machine import Overlay
 from zmesh.core.overlay.messages import Petition, Send
 from zmesh.core.overlay.settings import PRESETS, OverlaySettings
 from zmesh.core.overlay.statements import Accusation, Charge, signed
@@ -95,7 +94,7 @@ def slow(
     ``is_frozen``: the kernel stops with it, as when a virtual machine is held.
     """
     in_force = plain_settings(settings) if is_plain else settings
-    swarm = Swarm.joined(nodes, seed, settings=in_force, machine_class=PlainSwim if is_plain else Overlay)
+    swarm = Swarm.joined(nodes, seed, settings=in_force, machine_class=PlainSwim if is_plain else GossipOnly)
     sleepy = swarm.some(nodes // 10)
 
     def nap(name: str) -> None:

@@ -1,4 +1,4 @@
-"""A node in a process of its own: ``python -m tests.runtime.control_child HOME MESH NAME PORT``; ends with stdin."""
+"""A node in a process of its own, till stdin ends. Arguments: HOME MESH NAME PORT MACHINE."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from tests.runtime.control_mesh import Node
 from zmesh.model import now_ms
+from zmesh.runtime import control_choice
 from zmesh.security import Keystore
 
 
-def main(home: str, mesh: str, name: str, port: str) -> None:
+def main(home: str, mesh: str, name: str, port: str, machine: str) -> None:
+    control_choice.RUNS_OVERLAY = machine == "overlay"
     claim = Keystore(Path(home), mesh).claim(name, client=False, now_ms=now_ms())
     with Node(claim.identity) as node:
         node.plane.dial([("127.0.0.1", int(port))], True)

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.membership_choice import heartbeats_only
 from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
 from zmesh.config import PRESETS
 from zmesh.core.membership.messages import AgentRecord
+
+pytestmark = pytest.mark.usefixtures("membership")
 
 
 @pytest.fixture
@@ -91,6 +94,7 @@ def test_a_restarted_node_is_found_again_without_looking_for_anybody(pair: tuple
         wait_for(lambda: a.last("b").event.record.incarnation == again.record.incarnation, "a knows the new b")
 
 
+@heartbeats_only("who was removed comes back with a greater incarnation alone")
 def test_a_restart_on_other_ports_with_a_clock_set_back(pair: tuple[Node, Node]) -> None:
     a, b = pair
     b.stop(goodbye=False)

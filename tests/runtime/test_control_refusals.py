@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from tests.membership_choice import heartbeats_only
 from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
 from zmesh.core.introduction.messages import Hello, Rejection, Welcome
 from zmesh.core.membership.member import contact_of
@@ -25,6 +26,8 @@ from zmesh.security.keys import signing_public_of
 from zmesh.wire.control import decode_introduction, encode_control, encode_introduction
 
 YEAR_MS = 365 * 86_400_000
+
+pytestmark = pytest.mark.usefixtures("membership")
 
 
 @pytest.fixture
@@ -309,6 +312,7 @@ def test_a_member_that_sends_nonsense_is_reported_by_name(pair: tuple[Node, Node
     assert {"malformed_frame", "wrong_version", "refused_certificate"} >= {i.kind for i in a.incidents()}
 
 
+@heartbeats_only("it speaks control version 1; what the overlay believes is in tests/core/overlay/test_parts.py")
 def test_a_member_that_lies_about_others_only_makes_us_dial(pair: tuple[Node, Node], mesh: Mesh) -> None:
     a, b = pair
     identity = mesh.identity("x")

@@ -14,10 +14,11 @@ import zmq
 from zmesh.config import Timings
 from zmesh.core.membership.messages import AgentRecord, NodeRecord
 from zmesh.model import now_ms
+from zmesh.runtime.control_choice import make_members
+from zmesh.runtime.control_interface import MemberDriver, MemberParts
 from zmesh.runtime.control_links import Links
 from zmesh.runtime.control_listeners import ListenerWatch
 from zmesh.runtime.control_meetings import Meetings
-from zmesh.runtime.control_members import Members
 from zmesh.runtime.control_notices import ControlNotice, IncidentLog
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.introduction import IntroductionServer
@@ -74,19 +75,22 @@ class ControlLoop:
         self._review_at = 0.0
         self._is_running = True
 
-    def _make_members(self, record: NodeRecord, notify: Callable[[ControlNotice], None]) -> Members:
-        return Members(
+    def _make_members(self, record: NodeRecord, notify: Callable[[ControlNotice], None]) -> MemberDriver:
+        parts = MemberParts(
             record=record,
             timings=self._timings,
             chance=self._chance,
             router=self._bound.control,
             links=self.links,
+            identity=self._trust.identity,
             verifier=self._trust.verifier,
             allowed=self._allowed,
             incidents=self._incidents,
+            reactor=self._reactor,
             clock=time.monotonic,
             notify=notify,
         )
+        return make_members(parts)
 
     def _make_meetings(self, context: zmq.Context[zmq.Socket[bytes]]) -> Meetings:
         return Meetings(
@@ -210,6 +214,7 @@ class ControlLoop:
     def _close(self) -> None:
         self.links.close_all(flush=False)  # what was still to be done after ``stop`` may have opened some again
         self.meetings.close()
+        self.members.close()
         for monitor in self._bound.monitors:
             monitor.close()
         for bound in (self._bound.introduction, self._bound.control, self._zap.socket):

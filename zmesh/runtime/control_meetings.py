@@ -24,8 +24,8 @@ from zmesh.core.introduction.messages import (
 from zmesh.core.membership.messages import Contact
 from zmesh.errors import ProtocolViolation
 from zmesh.model import now_ms
+from zmesh.runtime.control_interface import MemberDriver
 from zmesh.runtime.control_links import Route
-from zmesh.runtime.control_members import Members
 from zmesh.runtime.control_notices import IncidentLog
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.introduction import Dials
@@ -46,7 +46,7 @@ _WHY = {
 
 
 class Meetings:
-    """Meets nodes on behalf of ``Members``. Used on the control thread alone."""
+    """Meets nodes on behalf of a ``MemberDriver``. Used on the control thread alone."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Meetings:
         timings: Timings,
         chance: random.Random,
         reactor: Reactor,
-        members: Members,
+        members: MemberDriver,
         allowed: AllowList,
         incidents: IncidentLog,
         clock: Callable[[], float],

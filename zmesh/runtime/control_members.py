@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
-
-import zmq
 
 from zmesh.config import Timings
 from zmesh.core.membership.machine import Membership
@@ -28,49 +25,43 @@ from zmesh.core.membership.messages import (
 )
 from zmesh.errors import MessageTooLarge, ProtocolViolation
 from zmesh.model import now_ms
-from zmesh.runtime.control_links import Links, Route
-from zmesh.runtime.control_notices import IncidentLog, PeerNotice
-from zmesh.runtime.zap import Admitted, AllowList
-from zmesh.security import CertificateRefused, VerifiedCertificate, Verifier
+from zmesh.runtime.control_inbox import ControlInbox
+from zmesh.runtime.control_interface import MemberParts
+from zmesh.runtime.control_links import Route
+from zmesh.runtime.control_notices import PeerNotice
+from zmesh.runtime.zap import Admitted
+from zmesh.security import CertificateRefused, VerifiedCertificate
 from zmesh.wire.control import decode_control, encode_control
 
 __all__ = ["Members"]
-
-FRAMES_PER_TURN = 1000  # then timers get their turn, however much comes in
 
 
 class Members:
     """The members of the mesh, and what is said to and by them. Used on the control thread alone."""
 
-    def __init__(
-        self,
-        *,
-        record: NodeRecord,
-        timings: Timings,
-        chance: random.Random,
-        router: zmq.Socket[bytes],
-        links: Links,
-        verifier: Verifier,
-        allowed: AllowList,
-        incidents: IncidentLog,
-        clock: Callable[[], float],
-        notify: Callable[[PeerNotice], None],
-    ) -> None:
-        self.record = record
-        self._machine = Membership(record, membership_timings(timings), chance)
-        self._router = router
-        self._links = links
-        self._verifier = verifier
-        self._allowed = allowed
-        self._incidents = incidents
-        self._clock = clock
-        self._notify = notify
+    def __init__(self, parts: MemberParts) -> None:
+        self.record = parts.record
+        self._machine = Membership(parts.record, membership_timings(parts.timings), parts.chance)
+        self._links = parts.links
+        self._verifier = parts.verifier
+        self._allowed = parts.allowed
+        self._incidents = parts.incidents
+        self._clock = parts.clock
+        self._notify = parts.notify
+        self._inbox = ControlInbox(parts.router, parts.allowed, parts.incidents, self._take)
         self._meet: Callable[[Contact], None] = lambda contact: None
         self._lost: Callable[[str], None] = lambda node_id: None
-        self._nodes_of: dict[int, str] = {}  # by the file descriptor of the connection they send over
         self._encoded: tuple[int, bytes] = (0, b"")  # this node's record, by version
-        self.heard_ms: dict[str, int] = {}  # wall clock; read from other threads
-        self.received = 0
+
+    @property
+    def heard_ms(self) -> dict[str, int]:
+        """When each node was last heard of, by the wall clock; read from other threads."""
+        return self._inbox.heard_ms
+
+    @property
+    def received(self) -> int:
+        """How many frames have come."""
+        return self._inbox.received
 
     def connect(self, meet: Callable[[Contact], None], lost: Callable[[str], None]) -> None:
         """Say who dials a contact, and who wants to know of members that die or leave."""
@@ -97,10 +88,7 @@ class Members:
 
     def handle_frames(self) -> None:
         """Take in what members have sent."""
-        for _ in range(FRAMES_PER_TURN):
-            if not self._router.poll(0):
-                return
-            self._take(self._router.recv_multipart(copy=False))
+        self._inbox.handle()
 
     def greeted(self, contact: Contact) -> None:
         """A verified hello came from this node."""
@@ -123,7 +111,7 @@ class Members:
 
     def connection_closed(self, descriptor: int) -> None:
         """An incoming control connection closed."""
-        node_id = self._nodes_of.pop(descriptor, None)
+        node_id = self._inbox.closed(descriptor)
         if node_id is not None:
             self.disconnected(node_id)
 
@@ -136,36 +124,16 @@ class Members:
         """Say goodbye."""
         self._do(self._machine.leave(self._clock()))
 
+    def close(self) -> None:
+        """Nothing is held here: the links and the ROUTER are the loop's."""
+
     # -- frames ------------------------------------------------------------------------------------------------------
 
-    def _take(self, frames: list[zmq.Frame]) -> None:
-        payload = frames[-1]
-        sender = str(payload.get("User-Id"))
-        admitted = self._allowed.by_name(sender)
-        if admitted is None:
-            reason = f"{sender} went unheard for too long and must introduce itself again"
-            self._incidents.report("unknown_sender", sender, reason)
-        elif admitted.not_after_ms < now_ms():
-            reason = f"the certificate of {sender} has expired: renew it there by a new join string"
-            self._incidents.report("expired_certificate", sender, reason)
-        else:
-            self._take_from(admitted, frames)
-
-    def _take_from(self, admitted: Admitted, frames: list[zmq.Frame]) -> None:
-        sender = admitted.node_id
-        self.received += 1
-        self.heard_ms[sender] = now_ms()
-        self._nodes_of[int(frames[-1].get(zmq.SRCFD))] = sender
-        try:
-            if len(frames) != 2:
-                raise ProtocolViolation("malformed_frame", f"{len(frames) - 1} parts instead of one")
-            message = decode_control(frames[1].bytes)
-            if isinstance(message, RecordAnswer):
-                self._check_certificate(admitted, message.record)
-        except ProtocolViolation as violation:
-            self._incidents.report(violation.reason, sender, f"a control frame from {sender} was dropped: {violation}")
-            return
-        self._do(self._machine.receive(self._clock(), sender, message))
+    def _take(self, admitted: Admitted, payload: bytes) -> None:
+        message = decode_control(payload)
+        if isinstance(message, RecordAnswer):
+            self._check_certificate(admitted, message.record)
+        self._do(self._machine.receive(self._clock(), admitted.node_id, message))
 
     def _check_certificate(self, admitted: Admitted, record: NodeRecord) -> None:
         """A renewed certificate counts from when its node shows it."""

@@ -25,12 +25,12 @@ class Reactor:
         self._wake_writer.setblocking(False)
         self._poller.register(self._wake_reader, zmq.POLLIN)
 
-    def watch(self, watched: zmq.Socket[bytes], callback: Callable[[], None], *, writable: bool = False) -> None:
-        """Call back when the socket can be read, or, with ``writable``, when it can be read or written."""
+    def watch(self, watched: zmq.Socket[bytes] | int, callback: Callable[[], None], *, writable: bool = False) -> None:
+        """Call back when it can be read, or, with ``writable``, when it can be read or written."""
         self._callbacks[watched] = callback
         self._poller.register(watched, zmq.POLLIN | zmq.POLLOUT if writable else zmq.POLLIN)
 
-    def unwatch(self, watched: zmq.Socket[bytes]) -> None:
+    def unwatch(self, watched: zmq.Socket[bytes] | int) -> None:
         """Forget the socket. To be called before it is closed."""
         if self._callbacks.pop(watched, None) is not None:
             self._poller.unregister(watched)

@@ -16,15 +16,18 @@ from zmesh.core.overlay.messages import (
     Answer,
     Ask,
     Body,
+    Fetch,
     Heartbeat,
     Hello,
     Notice,
     OverlayMessage,
     Petition,
     Pull,
+    Records,
     Refusal,
     Vouch,
 )
+from zmesh.core.overlay.records import MAX_RECORD_BYTES
 from zmesh.core.overlay.statements import Accusation, Alive, Charge, Left, Removal
 from zmesh.errors import MessageTooLarge, ProtocolViolation
 
@@ -33,6 +36,7 @@ __all__ = ["MAX_OVERLAY_BYTES", "OVERLAY_VERSION", "decode_overlay", "encode_ove
 OVERLAY_VERSION: Final = 2
 MAX_OVERLAY_BYTES: Final = 32 * 1024 * 1024  # a view of 16,384 members with certificates of 1 KiB each; members only
 MAX_STATEMENTS: Final = 16_384
+MAX_FETCHED: Final = 64
 MAX_ACCUSATIONS: Final = 64  # a node has at most ``near_size`` observers
 
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}(/[A-Za-z0-9][A-Za-z0-9._-]{0,30})?\Z")]
@@ -42,6 +46,8 @@ _Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 _Number = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
 _Digest = Annotated[int, Meta(ge=0)]  # MessagePack ends at 64 bits by itself
 _Signature = Annotated[bytes, Meta(max_length=64)]
+_RecordHash = Annotated[bytes, Meta(max_length=32)]
+_Record = Annotated[bytes, Meta(max_length=MAX_RECORD_BYTES)]
 _Charge = Annotated[int, Meta(ge=0, le=2)]
 
 
@@ -57,7 +63,7 @@ class _Alive(Struct, array_like=True, frozen=True, tag=1):
     contact: _Contact
     life: _Count
     version: _Count
-    record_hash: Annotated[bytes, Meta(max_length=32)]
+    record_hash: _RecordHash
     certificate: Annotated[bytes, Meta(max_length=4096)]
     signature: _Signature
 
@@ -146,6 +152,14 @@ class _Refusal(Struct, array_like=True, frozen=True, tag=41):
     incarnation: _Count
 
 
+class _Fetch(Struct, array_like=True, frozen=True, tag=42):
+    wanted: Annotated[tuple[tuple[_Name, _RecordHash], ...], Meta(max_length=MAX_FETCHED)]
+
+
+class _Records(Struct, array_like=True, frozen=True, tag=43):
+    records: Annotated[tuple[tuple[_Name, _Record], ...], Meta(max_length=MAX_FETCHED)]
+
+
 _PAIRS: dict[type[Struct], type[Any]] = {
     _Contact: Contact,
     _Alive: Alive,
@@ -162,11 +176,13 @@ _PAIRS: dict[type[Struct], type[Any]] = {
     _Pull: Pull,
     _Body: Body,
     _Refusal: Refusal,
+    _Fetch: Fetch,
+    _Records: Records,
 }
 _WIRE_OF = {core: wire for wire, core in _PAIRS.items()}
 _VERSION_BYTE = bytes([OVERLAY_VERSION])
 _decoder = msgspec.msgpack.Decoder(
-    _Heartbeat | _Answer | _Hello | _Petition | _Ask | _Vouch | _Notice | _Pull | _Body | _Refusal
+    _Heartbeat | _Answer | _Hello | _Petition | _Ask | _Vouch | _Notice | _Pull | _Body | _Refusal | _Fetch | _Records
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from zmesh.core.membership.messages import Contact
 from zmesh.core.overlay.machine import Overlay
-from zmesh.core.overlay.messages import Body, Heartbeat, Hello, Petition, Send
+from zmesh.core.overlay.messages import Ask, Body, Heartbeat, Hello, Petition, Send
 from zmesh.core.overlay.neighbour import Watch
 from zmesh.core.overlay.settings import PRESETS, OverlaySettings, Pace
 from zmesh.core.overlay.statements import Accusation, Alive, Charge, Left, Removal, outlives, signed
@@ -178,6 +178,17 @@ def test_a_hello_in_anothers_name_is_not_heeded() -> None:
     assert not any(isinstance(e, Send) and isinstance(e.message, Petition) for e in effects)
     effects = machine.receive(0.2, "new", Hello(alive("new"), 5, 0))
     assert any(isinstance(e, Send) and isinstance(e.message, Petition) for e in effects)
+
+
+@pytest.mark.parametrize("has_left", [False, True])
+def test_a_later_start_is_taken_for_a_second_node_unless_the_first_said_goodbye(has_left: bool) -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(20, store), store)
+    if has_left:
+        machine.receive(0.1, "n5", Petition(0, (signed(Left("n5", 1), SimulatedNotary(SEALS, "n5")),)))
+    effects = machine.receive(0.11, "n6", Petition(0, (alive("n5", 2),)))
+    asked = [e.to.node_id for e in effects if isinstance(e, Send) and isinstance(e.message, Ask)]
+    assert asked == ([] if has_left else ["n5"])
 
 
 def test_a_heartbeat_that_says_nothing_new_has_no_effects() -> None:

@@ -345,7 +345,7 @@ def test_a_new_record_is_told_to_all() -> None:
     mesh = Mesh(20)
     mesh.world.hosts["n003"].call(mesh.node("n003").update, b"other")
     mesh.world.run_for(1.0)
-    assert {node.machine.view.members["n003"].record_hash for node in mesh.nodes()} == {b"other"}
+    assert {node.machine.record_of("n003") for node in mesh.nodes()} == {b"other"}
     told = [who for _, who, told in mesh.told if told.kind is MemberEventKind.CHANGED and told.alive.node_id == "n003"]
     assert sorted(told) == [name for name in mesh.names if name != "n003"]
 
@@ -381,3 +381,16 @@ def test_half_and_half_go_on_apart_and_agree_again() -> None:
     assert {len(node.machine.view) for node in mesh.nodes()} == {50}
     mesh.world.network.lift(*rules)
     assert mesh.world.converge(mesh.complaints, 10.0) <= 5.0
+
+
+def test_two_meshes_of_which_two_nodes_are_introduced_become_one() -> None:
+    world = World(5, conditions=LAN)
+    mesh = OverlayMesh(world, WIDE)
+    for number in range(24):
+        mesh.start(f"n{number:03}", (f"n{number % 2:03}",) if number > 1 else ())
+    world.run_for(10.0)
+    assert {len(node.machine.view) for node in mesh.nodes()} == {12}
+    contact = mesh.node("n001").machine.own.contact
+    world.hosts["n004"].call(lambda now: mesh.node("n004").perform_all(mesh.node("n004").machine.meet(now, contact)))
+    assert world.converge(mesh.complaints, 10.0) <= 5.0
+    assert all(len(node.records) == 23 for node in mesh.nodes())

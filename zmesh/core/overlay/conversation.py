@@ -12,17 +12,20 @@ from zmesh.core.overlay.messages import (
     Answer,
     Ask,
     Body,
+    Fetch,
     Heartbeat,
     Hello,
     Notice,
     OverlayMessage,
     Petition,
     Pull,
+    Records,
     Refusal,
     Vouch,
 )
 from zmesh.core.overlay.neighbour import Watch
 from zmesh.core.overlay.petitions import Petitions
+from zmesh.core.overlay.records import RecordStore
 from zmesh.core.overlay.spread import Spread
 from zmesh.core.overlay.statements import Alive, Charge, Gone, Left, outlives
 from zmesh.core.overlay.watch import Watching
@@ -48,6 +51,7 @@ class Conversation:
         watching: Watching,
         spread: Spread,
         merge: Merge,
+        records: RecordStore,
         install: Install,
         fight: Callable[[str, Vouch], None],
     ) -> None:
@@ -58,6 +62,7 @@ class Conversation:
         self._watching = watching
         self._spread = spread
         self._merge = merge
+        self._records = records
         self._install = install
         self._fight = fight
 
@@ -177,6 +182,12 @@ class Conversation:
             )
         ledger.report(message.code if message.code == "superseded" else "duplicate_name", sender, reason)
 
+    def _on_fetch(self, sender: str, message: Fetch) -> None:
+        self._records.on_fetch(sender, message)
+
+    def _on_records(self, _sender: str, message: Records) -> None:
+        self._records.on_records(message)
+
     _HANDLERS: ClassVar[dict[type, Callable[[Conversation, str, Any], None]]] = {
         Heartbeat: _on_heartbeat,
         Answer: _on_answer,
@@ -188,4 +199,6 @@ class Conversation:
         Pull: _on_pull,
         Body: _on_body,
         Refusal: _on_refusal,
+        Fetch: _on_fetch,
+        Records: _on_records,
     }

@@ -115,7 +115,8 @@ class Docket:
         if len(self._alive) >= MAX_LIST or not ledger.verifies(alive):
             return
         member = ledger.member(alive.node_id)
-        if member is not None and member.incarnation != alive.incarnation and alive.node_id not in self._rivals:
+        is_rival = member is not None and member.incarnation != alive.incarnation and alive.node_id not in self._left
+        if member is not None and is_rival and alive.node_id not in self._rivals:
             self._rivals[alive.node_id] = Rival(alive, ledger.now + ledger.settings.ask_wait_s)
             ledger.send(alive.node_id, Ask(alive.node_id, member.incarnation, member.life, Charge.SILENT))
         self._alive[alive.node_id] = alive

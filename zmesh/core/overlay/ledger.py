@@ -74,6 +74,16 @@ class Ledger:
         """The same for the last views."""
         return any(node_id in v.members and accuser in v.neighbours(node_id) for v in self._history.values())
 
+    def refuses(self, contact: Contact) -> str:
+        """Why a node that calls itself this may not be introduced, "" if it may."""
+        node_id, incarnation = contact.node_id, contact.incarnation
+        if node_id == self.own.node_id:
+            return "self" if incarnation == self.own.incarnation else "duplicate_name"
+        member, gone = self.member(node_id), self.gone.get(node_id)
+        is_over = isinstance(gone, Left) and incarnation == gone.incarnation
+        is_older = incarnation < max(known.incarnation for known in (member, gone, contact) if known is not None)
+        return "superseded" if is_over or is_older else ""
+
     def verifies(self, statement: Statement) -> bool:
         """Whether its author signed it."""
         author = statement if isinstance(statement, Alive) else self._author_of(statement)
@@ -92,6 +102,8 @@ class Ledger:
 
     def batch_wait_s(self) -> float:
         """How long changes wait for company: four times longer with each view of late."""
+        if self.view.is_near:
+            return self.settings.batch_s  # a view costs little there
         recent = sum(1 for at in self.installed_at if at > self.now - 10.0)
         wait: float = self.settings.batch_s * 4.0**recent
         return min(wait, self.settings.batch_max_s)

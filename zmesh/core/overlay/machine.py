@@ -7,6 +7,7 @@ heartbeat that says nothing new, the input that comes a hundred times as often a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from zmesh.core.membership.messages import Contact
@@ -17,6 +18,7 @@ from zmesh.core.overlay.merge import Merge
 from zmesh.core.overlay.messages import Body, Heartbeat, KnockOutcome, OverlayEffect, OverlayMessage, Petition, Vouch
 from zmesh.core.overlay.petitions import Petitions
 from zmesh.core.overlay.presence import Presence
+from zmesh.core.overlay.records import RecordStore, record_hash_of
 from zmesh.core.overlay.settings import OverlaySettings
 from zmesh.core.overlay.spread import Spread
 from zmesh.core.overlay.statements import Alive, Gone, Left, Notary, Removal, signed
@@ -42,6 +44,7 @@ class Overlay:
     watching_type: ClassVar[type[Watching]] = Watching
     presence_type: ClassVar[type[Presence]] = Presence
     merge_type: ClassVar[type[Merge]] = Merge
+    records_type: ClassVar[type[RecordStore]] = RecordStore
 
     def __init__(
         self,
@@ -50,14 +53,19 @@ class Overlay:
         notary: Notary,
         random: random.Random,
         store: ViewStore | None = None,
+        record: bytes = b"",
     ) -> None:
-        """``own`` need not be signed yet. ``store``: shared by the machines of one process, to save memory."""
-        own = signed(own, notary)
+        """``own`` need not be signed yet, nor have the hash of ``record``, which says more of this node.
+
+        ``store``: shared by the machines of one process, to save memory.
+        """
+        own = signed(replace(own, record_hash=record_hash_of(record) or own.record_hash), notary)
         self._ledger = self.ledger_type(own, settings, notary, store or ViewStore(settings.near_size), random)
         self._docket = self.docket_type(self._ledger)
         self._petitions = Petitions(self._ledger, self._docket)
         self._watching = self.watching_type(self._ledger, self._petitions)
         self._spread = Spread(self._ledger)
+        self._records = self.records_type(self._ledger, record)
         self._presence = self.presence_type(self._ledger, self._petitions, self._watching)
         self._conversation = self._make_conversation()
         self._docket.judge_itself = self._conversation.judge
@@ -71,9 +79,8 @@ class Overlay:
     def _make_conversation(self) -> Conversation:
         ledger, watching = self._ledger, self._watching
         merge = self.merge_type(ledger, watching, self._presence)
-        return Conversation(
-            ledger, self._docket, self._petitions, watching, self._spread, merge, self._install, self._fight
-        )
+        parts = (ledger, self._docket, self._petitions, watching, self._spread, merge, self._records)
+        return Conversation(*parts, self._install, self._fight)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -100,6 +107,14 @@ class Overlay:
     def suspects(self) -> list[str]:
         """Those of its neighbours that this node does not hear."""
         return [watch.alive.node_id for watch in self._watching if watch.is_suspect]
+
+    def refuses(self, contact: Contact) -> str:
+        """Why a node that calls itself this may not be introduced: "self", "duplicate_name", "superseded", or ""."""
+        return self._ledger.refuses(contact)
+
+    def record_of(self, node_id: str) -> bytes | None:
+        """The record that the member states at present, if it has been fetched."""
+        return self._records.get(node_id)
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` is due; None after ``leave``."""
@@ -168,17 +183,19 @@ class Overlay:
         now: float,
         *,
         contact: Contact | None = None,
-        record_hash: bytes | None = None,
+        record: bytes | None = None,
         certificate: bytes | None = None,
     ) -> Sequence[OverlayEffect]:
         """This node has other addresses, another record or another certificate than before."""
         self._begin(now)
         own = self._ledger.own
+        if record is not None:
+            self._records.put_own(record)
         check(contact is None or contact.incarnation == own.incarnation, "an incarnation never changes while it lives")
         self._presence.restate(
             version=own.version + 1,
             contact=own.contact if contact is None else contact,
-            record_hash=own.record_hash if record_hash is None else record_hash,
+            record_hash=own.record_hash if record is None else record_hash_of(record),
             certificate=own.certificate if certificate is None else certificate,
         )
         return self._end()
@@ -220,8 +237,9 @@ class Overlay:
 
     def _end(self) -> Sequence[OverlayEffect]:
         self._petitions.flush()
-        presence, docket = self._presence, self._docket
-        self._due = min(self._beat_at, self._watching.due, self._petitions.due, docket.due, presence.due)
+        self._records.flush()
+        parts = (self._watching, self._petitions, self._docket, self._presence, self._records)
+        self._due = min(self._beat_at, *(part.due for part in parts))
         return self._ledger.effects
 
     def _do_due(self) -> None:
@@ -237,6 +255,8 @@ class Overlay:
                 self._install(put, drop, "")
         if self._presence.due <= now:
             self._presence.handle_timeout()
+        if self._records.due <= now:
+            self._records.handle_timeout()
         if self._beat_at <= now:
             self._beat()
 
@@ -266,6 +286,7 @@ class Overlay:
     def _install(self, put: list[Alive], drop: list[Gone], source: str, body: Body | None = None) -> None:
         ledger, before = self._ledger, self._ledger.view
         led_here = ledger.install(put, drop, body)
+        self._records.follow(put, drop, source)
         self._docket.review()
         self._watching.follow()
         self._petitions.review()

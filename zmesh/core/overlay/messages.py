@@ -12,16 +12,19 @@ __all__ = [
     "Answer",
     "Ask",
     "Body",
+    "Fetch",
     "Heartbeat",
     "Hello",
     "Knock",
     "KnockOutcome",
     "Notice",
     "NotifyMember",
+    "NotifyRecord",
     "OverlayEffect",
     "OverlayMessage",
     "Petition",
     "Pull",
+    "Records",
     "Refusal",
     "ReportIncident",
     "Send",
@@ -118,7 +121,21 @@ class Refusal:
     incarnation: int  # of the node that has the name
 
 
-OverlayMessage = Heartbeat | Answer | Hello | Petition | Ask | Vouch | Notice | Pull | Body | Refusal
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Give me these records, or say that you have not got them."""
+
+    wanted: tuple[tuple[str, bytes], ...]  # names, and the hashes that their nodes state
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records by their nodes' names; an empty one is not here."""
+
+    records: tuple[tuple[str, bytes], ...]
+
+
+OverlayMessage = Heartbeat | Answer | Hello | Petition | Ask | Vouch | Notice | Pull | Body | Refusal | Fetch | Records
 
 
 # -- effects: what the driver must do, in this order -----------------------------------------------------------------
@@ -157,6 +174,14 @@ class NotifyMember:
 
 
 @dataclass(frozen=True, slots=True)
+class NotifyRecord:
+    """Tell the process: the record that this statement is about is here. It comes after the member's own notice."""
+
+    alive: Alive
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReportIncident:
     """Tell the operator of something that a person must put right."""
 
@@ -165,4 +190,4 @@ class ReportIncident:
     reason: str
 
 
-OverlayEffect = Send | Knock | NotifyMember | ReportIncident
+OverlayEffect = Send | Knock | NotifyMember | NotifyRecord | ReportIncident

@@ -47,7 +47,12 @@ class Presence:
         return self._end is not None
 
     def meet(self, contact: Contact) -> None:
-        """Somebody of the mesh is there."""
+        """Somebody of the mesh is there: let them let us in, or, if we have others already, let the two views merge."""
+        ledger = self._ledger
+        if len(ledger.view) > 1:
+            if contact.node_id not in ledger.view.members:
+                ledger.send_to(contact, Hello(ledger.own, ledger.view.digest, len(ledger.view)))
+            return
         if len(self._seeds) < MAX_SEEDS or contact.node_id in self._seeds:
             self._seeds[contact.node_id] = contact
         self._hello_at = self._ledger.now

@@ -14,6 +14,7 @@ from zmesh.core.overlay.messages import (
     Knock,
     KnockOutcome,
     NotifyMember,
+    NotifyRecord,
     OverlayEffect,
     ReportIncident,
     Send,
@@ -89,7 +90,7 @@ class OverlayMesh:
         self.store = ViewStore(settings.near_size, remembered=256)
         self.dark: set[str] = set()  # hosts without power, whose kernel answers nobody
         self.certificate = b""  # everybody's: the notary of a simulation needs none
-        self.record_hash = b""
+        self.record_of: Callable[[str], bytes] = lambda node_id: b"the record of " + node_id.encode()
         self.verify_s = 0.0  # what checking one statement of life costs a process; 0.0: nothing
         self.size_of: Callable[[Any], int] = lambda message: 0
         self.told: list[tuple[float, str, NotifyMember]] = []  # true time, who was told, what
@@ -161,9 +162,12 @@ class OverlayProcess(MachineProcess):
         self.node_id = host.identity
         self.incarnation = host.wall_ms
         contact = Contact(self.node_id, self.incarnation, (host.address,), PORT, "")
-        own = Alive(contact, 0, 1, mesh.record_hash, mesh.certificate)
-        notary = mesh.notary(self.node_id)
-        super().__init__(host, mesh.machine_class(own, mesh.settings, notary, host.random("overlay"), mesh.store))
+        own = Alive(contact, 0, 1, b"", mesh.certificate)
+        notary, record = mesh.notary(self.node_id), mesh.record_of(self.node_id)
+        super().__init__(
+            host, mesh.machine_class(own, mesh.settings, notary, host.random("overlay"), mesh.store, record)
+        )
+        self.records: dict[str, bytes] = {}  # as told of, by node
         self._seeds = tuple(seeds)
         self._address_of = mesh.world.network.at_address
 
@@ -193,6 +197,8 @@ class OverlayProcess(MachineProcess):
             self.mesh.told.append((self.host.world.now, self.node_id, effect))
             if self.mesh.is_observed:
                 self.host.observe(effect)
+        elif isinstance(effect, NotifyRecord):
+            self.records[effect.alive.node_id] = effect.record
         elif isinstance(effect, ReportIncident):
             self.mesh.reports.append((self.node_id, effect))
 
@@ -204,9 +210,9 @@ class OverlayProcess(MachineProcess):
         """Say goodbye."""
         self.perform_all(self.machine.leave(now))
 
-    def update(self, now: float, record_hash: bytes = b"new") -> None:
+    def update(self, now: float, record: bytes = b"new") -> None:
         """Something new to say of itself."""
-        self.perform_all(self.machine.restate(now, record_hash=record_hash))
+        self.perform_all(self.machine.restate(now, record=record))
 
     def move(self, now: float, address: str) -> None:
         """This node is at another address."""
