@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import zmesh
 from tests.runtime.control_mesh import Mesh, Node, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def child_of(home: Path, port: int, machine: str) -> Iterator[subprocess.Popen[b
             child.kill()
 
 
-def test_a_process_that_is_killed_is_dead_well_under_a_second_and_known_when_it_restarts(
+def test_a_process_that_is_killed_is_dead_before_its_silence_says_so_and_known_when_it_restarts(
     tmp_path: Path, membership: str
 ) -> None:
     with Node(Mesh(tmp_path, "lab").identity("a")) as a:
@@ -35,7 +36,8 @@ def test_a_process_that_is_killed_is_dead_well_under_a_second_and_known_when_it_
             child.send_signal(signal.SIGKILL)
             killed_at = time.monotonic()
             wait_for(lambda: "died" in a.kinds("b"), "b is dead")
-            assert time.monotonic() - killed_at < 0.9
+            # Its connections told it. (How soon: perf/membership.py.)
+            assert time.monotonic() - killed_at < zmesh.Timings().dead_after_s
         with child_of(tmp_path, a.port, membership):
             wait_for(lambda: a.kinds("b")[-1] == "joined", "b is back")
             assert a.last("b").event.record.incarnation > first
