@@ -32,6 +32,7 @@ from zmesh.runtime.ports import BoundSockets, bind_port_block
 from zmesh.runtime.process import check_libzmq, keep_freed_memory, raise_file_limit
 from zmesh.runtime.publishing import Publishing
 from zmesh.runtime.sockets import endpoint_of
+from zmesh.runtime.zmq_carrier import ZmqCarrier
 from zmesh.security import Identity, Verifier
 from zmesh.version import __version__
 from zmesh.wire.limits import MAX_PART_BYTES
@@ -88,8 +89,8 @@ class Node:
             raise
         self.record = self._make_record()
         self.plane = self._make_data_plane()
-        self.publishing = Publishing(self.plane, self._bound.publish)
-        self.registry = Registry(self._control.last_heard_ms)
+        self.publishing = Publishing(self.plane)
+        self.registry = Registry(self._control.last_heard_ms, self.plane.wall_ms)
         self.messenger = Messenger(
             self.plane,
             self.publishing,
@@ -147,13 +148,15 @@ class Node:
             software=f"zmesh-agents {__version__}",
         )
 
+    def _make_carrier(self) -> ZmqCarrier:
+        keys = (self._identity.curve_public, self._identity.curve_secret)
+        return ZmqCarrier(self._loop, self._context, keys, self._bound.data, self._bound.publish)
+
     def _make_data_plane(self) -> DataPlane:
         incidents = IncidentLog(self._report)  # told of once for each kind and source, like those of the control plane
         return DataPlane(
             loop=self._loop,
-            context=self._context,
-            router=self._bound.data,
-            keys=(self._identity.curve_public, self._identity.curve_secret),
+            carrier=self._make_carrier(),
             node_id=self._identity.node_id,
             incarnation=self.record.incarnation,
             window_bytes=self.config.window_bytes,

@@ -14,7 +14,7 @@ from zmesh.core.membership.messages import AgentRecord, MemberEvent, MemberEvent
 from zmesh.directory import Directory
 from zmesh.errors import PeerLost, RequestTimeout, UnknownAgent
 from zmesh.events import EventStream
-from zmesh.model import AgentNode, Capability, NodeInfo, NodeStatus, now_ms
+from zmesh.model import AgentNode, Capability, NodeInfo, NodeStatus
 
 __all__ = ["Registry", "RegistryEvent", "RegistryEventKind"]
 
@@ -59,24 +59,24 @@ class _Node:
 
     __slots__ = ("fingerprint", "heard_ms", "host", "is_self", "record", "routable", "status")
 
-    def __init__(self, record: NodeRecord, host: str, fingerprint: str, is_self: bool) -> None:
+    def __init__(self, record: NodeRecord, host: str, fingerprint: str, heard_ms: int, is_self: bool = False) -> None:
         self.record = record
         self.host = host
         self.fingerprint = fingerprint
         self.is_self = is_self
         self.status = NodeStatus.ACTIVE
         self.routable = True
-        self.heard_ms = now_ms()
+        self.heard_ms = heard_ms
 
 
 class Registry:
     """Nodes and agents as this process knows them; made and fed by ``AgentNetwork``."""
 
-    def __init__(self, last_heard_ms: Callable[[str], int | None] = lambda node_id: None) -> None:
+    def __init__(self, last_heard_ms: Callable[[str], int | None], wall_ms: Callable[[], int]) -> None:
         self._nodes: dict[str, _Node] = {}
         self._directory = Directory()
         self._events: EventStream[RegistryEvent] = EventStream()
-        self._last_heard_ms = last_heard_ms
+        self._last_heard_ms, self._wall_ms = last_heard_ms, wall_ms
         self._changed = asyncio.Event()
 
     # -- what a user asks --------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Registry:
 
     def add_self(self, record: NodeRecord, host: str, fingerprint: str) -> None:
         """This node itself."""
-        node = self._nodes[record.node_id] = _Node(record, host, fingerprint, is_self=True)
+        node = self._nodes[record.node_id] = _Node(record, host, fingerprint, self._wall_ms(), is_self=True)
         self._emit(self._event(node, RegistryEventKind.NODE_JOINED))
 
     def update_self(self, record: NodeRecord) -> None:
@@ -203,12 +203,12 @@ class Registry:
         record = event.record
         node = self._nodes.get(record.node_id)
         if node is None:
-            node = self._nodes[record.node_id] = _Node(_without_agents(record), host, fingerprint, False)
+            node = self._nodes[record.node_id] = _Node(_without_agents(record), host, fingerprint, self._wall_ms())
         node.host, node.fingerprint = host or node.host, fingerprint or node.fingerprint
         node.status = _STATUS_AFTER[event.kind]
         if record.maintenance and node.status is NodeStatus.ACTIVE:
             node.status = NodeStatus.MAINTENANCE
-        node.heard_ms = now_ms()
+        node.heard_ms = self._wall_ms()
         node.record = replace(record, agents=node.record.agents)  # of its agents the events below tell one by one
         node.routable = node.routable or node.status is not NodeStatus.DISCONNECTED
         if event.kind is MemberEventKind.LEFT:
@@ -254,7 +254,7 @@ class Registry:
 
     def _heard(self, node: _Node) -> int:
         if node.is_self:
-            return now_ms()
+            return self._wall_ms()
         return max(node.heard_ms, self._last_heard_ms(node.record.node_id) or 0)
 
     def _info(self, node: _Node) -> NodeInfo:
