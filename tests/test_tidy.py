@@ -32,6 +32,7 @@ SLEEP_IN_SIMULATED_TIME = {
     "tests/testing/test_loop.py",
     "tests/testing/test_coroutines.py",
     "tests/testing/test_plugin.py",
+    "tests/testing/test_planes.py",
 }
 
 CLOCKS = {

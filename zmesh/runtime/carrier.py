@@ -99,8 +99,11 @@ class Subscription(Protocol):
 class Carrier(Protocol):
     """Makes them, and has the clocks."""
 
-    clock: Callable[[], float]  # monotonic, in seconds
-    wall_ns: Callable[[], int]  # since the epoch
+    def clock(self) -> float:
+        """The monotonic clock, in seconds."""
+
+    def wall_ns(self) -> int:
+        """The wall clock, in ns since the epoch."""
 
     def new_transport(self, connected: Callable[[], None], disconnected: Callable[[], None]) -> Transport:
         """A way to a peer, not open yet."""

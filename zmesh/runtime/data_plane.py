@@ -63,7 +63,7 @@ class DataPlane:
         self._inbound = carrier.new_inbound(self)
         self._incident = incident
         self._peer_disconnected = peer_disconnected
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in order: a simulation repeats itself
         self._unsettled: dict[Link, None] = {}  # links that owe an ack within a millisecond
         self._ack_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -99,8 +99,8 @@ class DataPlane:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in the background, until the node leaves at the latest."""
         task = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     def forget(self, link: Link) -> None:
         """The link was closed."""
