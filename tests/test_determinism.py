@@ -1,8 +1,8 @@
 """What makes a simulation repeat itself exactly, enforced on the syntax tree of everything that runs in it.
 
 Nothing in zmesh/core, zmesh/testing and what else runs there iterates a set (its order differs from process to
-process), reads a clock, rolls dice of its own, or orders by ``id`` or ``hash``. Types are followed by names: a variable, parameter or attribute
-that is somewhere said to be a set counts as one wherever it is named in that file.
+process), reads a clock, rolls dice of its own, or orders by ``id`` or ``hash``. Types are followed by names: a
+variable, parameter or attribute that is somewhere said to be a set counts as one wherever it is named in that file.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio.events import _set_running_loop
 from collections.abc import Iterable
+from types import CoroutineType
 from typing import Any, Final
 
 __all__ = ["bury", "close_for_good"]
@@ -18,8 +19,11 @@ MAX_WAITS: Final = 1000  # in the ``finally`` blocks of one coroutine
 
 
 def close_for_good(coroutine: Any) -> None:
-    """Close a coroutine, however often it waits on its way out."""
+    """Close a coroutine, however often it waits on its way out: what it waits for first, else that stays suspended."""
     for _ in range(MAX_WAITS):
+        inner = getattr(coroutine, "cr_await", None)
+        if isinstance(inner, CoroutineType):
+            close_for_good(inner)
         try:
             coroutine.close()
         except BaseException:  # noqa: BLE001, S112  # whatever it does without its loop, nobody is there to be told

@@ -89,6 +89,7 @@ class VirtualLoop(_Loop):
         self._clock = clock
         self._failed = failed
         self._ready: deque[_Call | _Timer] = deque()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # those that are not done
         self._timers: list[tuple[float, int, _Timer]] = []
         self._exception_handler: Callable[..., object] | None = None
         self._task_factory: Callable[..., Any] | None = None
@@ -124,7 +125,7 @@ class VirtualLoop(_Loop):
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """Those that are not done, in the order in which they were made."""
-        return sorted(asyncio.all_tasks(self), key=lambda task: getattr(task, "_number", 0))
+        return list(self._tasks)
 
     def _run_next(self) -> bool:
         if self._is_closed:
@@ -211,11 +212,17 @@ class VirtualLoop(_Loop):
             task: asyncio.Task[T] = self._task_factory(self, coro, **options)
             if name is not None:
                 task.set_name(name)
-            return task
-        new = _Task(coro, loop=self, name=name, **options)
+            return self._hold(task)
+        new = self._hold(_Task(coro, loop=self, name=name, **options))
         if self._is_closed:  # a ``finally`` of what is being buried starts something more
             close_for_good(coro)
         return new
+
+    def _hold(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """Or one that waits for what nobody else holds would end whenever the interpreter collects garbage."""
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+        return task
 
     def set_task_factory(self, factory: Callable[..., Any] | None) -> None:
         """See asyncio."""
@@ -278,12 +285,6 @@ class VirtualLoop(_Loop):
     def set_debug(self, enabled: bool) -> None:
         """See asyncio."""
         self._is_debug = enabled
-
-    async def shutdown_asyncgens(self) -> None:
-        """There is nothing to wait for."""
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's own
-        """There is none."""
 
     def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
         raise UsageError("there is nothing outside a simulation: no sockets, pipes, processes, signals or name lookups")
