@@ -14,6 +14,7 @@ import gc
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -94,10 +95,12 @@ class Bench:
         self.starter = EagerStarter(loop)
         statistics = Counters()
         self.received = 0
-        self.plain = Mailbox(RECEIVER, self.count, self.starter, statistics, 1024)
-        self.coroutine = Mailbox(RECEIVER, self.count_later, self.starter, statistics, 1024)
+        self.plain = Mailbox(RECEIVER, self.count, self.starter, statistics, 1024, monotonic)
+        self.coroutine = Mailbox(RECEIVER, self.count_later, self.starter, statistics, 1024, monotonic)
         messenger = SimpleNamespace(requests=None)
-        self.agent = Agent(cast("Any", messenger), Mailbox(SENDER, None, self.starter, statistics, 1), (), {})
+        self.agent = Agent(
+            cast("Any", messenger), Mailbox(SENDER, None, self.starter, statistics, 1, monotonic), (), {}
+        )
         self.agent.remember_route(RECEIVER, Route(self.outbox, Kind.MESSAGE, RECEIVER, SENDER, 1, 1, 0))
         self.sending, self.receiving = SendSession(WINDOW_BYTES), ReceiveSession(4 * 1024 * 1024)
         self.run = new_run()

@@ -1,8 +1,8 @@
 """What makes a simulation repeat itself exactly, enforced on the syntax tree of everything that runs in it.
 
-Nothing in zmesh/core and zmesh/testing iterates a set (its order differs from process to process), reads a clock,
-rolls dice of its own, or orders by ``id`` or ``hash``. Types are followed by names: a variable, parameter or attribute
-that is somewhere said to be a set counts as one wherever it is named in that file.
+Nothing in zmesh/core, zmesh/testing and what else runs there iterates a set (its order differs from process to
+process), reads a clock, rolls dice of its own, or orders by ``id`` or ``hash``. Types are followed by names: a
+variable, parameter or attribute that is somewhere said to be a set counts as one wherever it is named in that file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SIMULATED = [path for name in ("core", "testing") for path in sorted((ROOT / "zmesh" / name).rglob("*.py"))]
+SIMULATED = [path for name in ("core", "testing", "wire") for path in sorted((ROOT / "zmesh" / name).rglob("*.py"))]
+# What an AgentNetwork consists of in a simulation. Of ``network`` and ``model`` a call for other purposes is ambient.
+COMPONENTS = "agent arguments coordinator directory events messenger node planes receipt registry"
+BELOW_THEM = (
+    "audience carrier control_notices counters data_plane eager hearing large link link_table local mailbox outbox "
+    "peer publishing receipts received receiving requests room subscription topic"
+)
+SIMULATED += [ROOT / f"zmesh/{name}.py" for name in COMPONENTS.split()]
+SIMULATED += [ROOT / f"zmesh/runtime/{name}.py" for name in BELOW_THEM.split()]
 # These run simulations and are in none: they count CPU seconds, cores and processes.
 OUTSIDE = {
     "zmesh/testing/commands.py",

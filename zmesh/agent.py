@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import CancelledError, Future
 from collections.abc import Mapping, Sequence
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from zmesh.model import AgentMessage, Capability, MessagePriority, MessageType
@@ -107,7 +106,7 @@ class Agent:
         outbox.add_numbered(route, payload)
         requests = self._requests
         future: Future[AgentMessage] = requests.create_future()
-        deadline = monotonic() + timeout_s
+        deadline = requests.clock() + timeout_s
         outbox.requests[number] = (future, deadline, route.to_agent, timeout_s)
         if deadline < outbox.earliest_deadline:
             requests.watch(outbox, deadline)

@@ -12,11 +12,10 @@ from zmesh.core.membership.messages import MemberEventKind, NodeRecord
 from zmesh.errors import PeerLost
 from zmesh.messenger import Messenger
 from zmesh.registry import Registry
-from zmesh.runtime.control import ControlNotice, IncidentNotice, PeerNotice
+from zmesh.runtime.control_notices import ControlNotice, IncidentNotice, PeerNotice
 from zmesh.runtime.data_plane import DataPlane
-from zmesh.runtime.peer import PeerAddress
+from zmesh.runtime.peer import PeerAddress, endpoint_of
 from zmesh.runtime.publishing import Publishing
-from zmesh.runtime.sockets import endpoint_of
 
 __all__ = ["Coordinator"]
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from zmesh.config import NetworkConfig
 from zmesh.errors import InvitationError, KeystoreError
 from zmesh.model import now_ms
+from zmesh.renewal import Renewal
+from zmesh.runtime.control_notices import IncidentNotice
 from zmesh.runtime.enrolment import enrol
-from zmesh.security import Claim, Invitation, Keystore, parse_join_string
+from zmesh.security import Authority, Claim, Identity, Invitation, Keystore, RunningNode, parse_join_string
 
 __all__ = ["ENROL_TIMEOUT_S", "Membership", "take_identity"]
 
@@ -27,6 +29,37 @@ class Membership:
     keystore: Keystore
     claim: Claim
     addresses: tuple[str, ...]
+
+    @property
+    def identity(self) -> Identity:
+        """The claim's; a renewed one takes its place."""
+        return self.claim.identity
+
+    def has_authority(self) -> bool:
+        """Whether the mesh was founded on this machine."""
+        return self.keystore.has_authority()
+
+    def authority(self) -> Authority:
+        """What invites others. Raises ``KeystoreError`` where the mesh was founded elsewhere."""
+        return self.keystore.authority()
+
+    def neighbours(self) -> Sequence[RunningNode]:
+        """The running nodes of this key directory."""
+        return self.keystore.running()
+
+    def announce(self, addresses: Sequence[str]) -> None:
+        """Tell them where this one is."""
+        self.claim.announce(addresses)
+
+    async def keep_renewed(
+        self, *, client: bool, renewed: Callable[[], None], report: Callable[[IncidentNotice], None]
+    ) -> None:
+        """See ``Renewal``."""
+        await Renewal(self.keystore, self.claim, client=client, renewed=renewed, report=report).run()
+
+    def release(self) -> None:
+        """Give the claim up."""
+        self.claim.release()
 
 
 def take_identity(config: NetworkConfig, is_abandoned: Callable[[], bool] = lambda: False) -> Membership:

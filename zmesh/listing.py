@@ -7,7 +7,7 @@ import enum
 import msgspec
 
 from zmesh.core.membership.messages import AgentRecord, NodeRecord
-from zmesh.model import AgentNode, NodeInfo, NodeStatus, now_ms
+from zmesh.model import AgentNode, NodeInfo, NodeStatus
 
 __all__ = ["ListedNode", "RegistryEvent", "RegistryEventKind", "RegistryView"]
 
@@ -45,14 +45,16 @@ class ListedNode:
 
     __slots__ = ("fingerprint", "heard_ms", "host", "is_self", "liveness", "record", "routable")
 
-    def __init__(self, record: NodeRecord, host: str, fingerprint: str, is_self: bool) -> None:
+    def __init__(
+        self, record: NodeRecord, host: str, fingerprint: str, heard_ms: int, *, is_self: bool = False
+    ) -> None:
         self.record = record
         self.host = host
         self.fingerprint = fingerprint
         self.is_self = is_self
         self.liveness = NodeStatus.ACTIVE  # ACTIVE, INACTIVE or DISCONNECTED: what the membership has seen
         self.routable = True
-        self.heard_ms = now_ms()
+        self.heard_ms = heard_ms
 
     @property
     def status(self) -> NodeStatus:

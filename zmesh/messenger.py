@@ -82,7 +82,10 @@ class Messenger:
             raise AgentExists(f"agent {agent_id} is registered on this node already")
         if len(self._agents) >= MAX_AGENTS:
             raise UsageError(f"a node holds at most {MAX_AGENTS} agents")
-        mailbox = Mailbox(agent_id, handler, self._plane.starter, self._plane.statistics, self._handler_concurrency)
+        plane = self._plane
+        mailbox = Mailbox(
+            agent_id, handler, plane.starter, plane.statistics, self._handler_concurrency, clock=plane.clock
+        )
         self._plane.mailboxes[agent_id] = mailbox
         agent = self._agents[agent_id] = Agent(self, mailbox, capabilities, metadata or {})
         self.health.watch(agent_id, health)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 import os
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 
 import msgspec
 
@@ -21,6 +23,7 @@ __all__ = [
     "MessageType",
     "NodeInfo",
     "NodeStatus",
+    "message_sources",
     "now_ms",
 ]
 
@@ -105,8 +108,22 @@ class NodeInfo(msgspec.Struct, kw_only=True, frozen=True):
     is_client: bool = False
 
 
-def _new_message_id() -> str:
+def _random_id() -> str:
     return os.urandom(16).hex()
+
+
+# What makes the time and the id of a message that is given none: a simulation sets its own, so that runs repeat.
+message_sources: ContextVar[tuple[Callable[[], int], Callable[[], str]]] = ContextVar(
+    "message_sources", default=(now_ms, _random_id)
+)
+
+
+def _timestamp() -> int:
+    return message_sources.get()[0]()
+
+
+def _new_message_id() -> str:
+    return message_sources.get()[1]()
 
 
 class AgentMessage(msgspec.Struct, gc=False):
@@ -120,7 +137,7 @@ class AgentMessage(msgspec.Struct, gc=False):
     to_agent: int | None = None
     payload: bytes = b""
     message_type: MessageType = MessageType.COMMAND
-    timestamp: int = msgspec.field(default_factory=now_ms)
+    timestamp: int = msgspec.field(default_factory=_timestamp)
     ttl: int = 0
     priority: MessagePriority = MessagePriority.NORMAL
     message_id: str = msgspec.field(default_factory=_new_message_id)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
@@ -16,17 +14,17 @@ import msgspec
 from zmesh.address import parse_peer_address
 from zmesh.agent import Agent
 from zmesh.config import NetworkConfig
-from zmesh.errors import NetworkError, NotJoined, UsageError
+from zmesh.errors import NotJoined, UsageError
 from zmesh.events import EventStream
 from zmesh.health import HealthCheck
-from zmesh.joining import Membership, take_identity
 from zmesh.maintenance import Unfinished
 from zmesh.messenger import SYSTEM_AGENT
 from zmesh.model import AgentMessage, now_ms
 from zmesh.node import NetworkInfo, Node
+from zmesh.planes import Planes
 from zmesh.receipt import Receipt
 from zmesh.registry import Registry
-from zmesh.runtime.control import IncidentNotice
+from zmesh.runtime.control_notices import IncidentNotice
 from zmesh.runtime.counters import Statistics
 from zmesh.runtime.mailbox import Handler
 
@@ -54,7 +52,9 @@ class AgentNetwork:
         agent = await network.register_agent(7, ["summarize"], handler=summarize)
     """
 
-    def __init__(self, config: NetworkConfig | None = None) -> None:
+    def __init__(self, config: NetworkConfig | None = None, planes: Planes | None = None) -> None:
+        """``planes`` are ZeroMQ's, unless a simulation gives its own."""
+        self._planes = planes
         self.config = config if config is not None else NetworkConfig()
         self._node: Node | None = None
         self._joining = asyncio.Lock()
@@ -83,11 +83,12 @@ class AgentNetwork:
             raise
 
     async def _start(self, addresses: Sequence[str]) -> Node:
-        membership = await self._take_identity()
+        planes = self._planes if self._planes is not None else _zmq_planes()
+        standing = await planes.take_standing(self.config)
         try:
-            node = Node(self.config, membership, self._report)
+            node = Node(self.config, planes, standing, self._report)
         except BaseException:
-            membership.claim.release()
+            standing.release()
             raise
         self._node = node
         try:
@@ -97,18 +98,6 @@ class AgentNetwork:
             await node.stop()
             raise
         return node
-
-    async def _take_identity(self) -> Membership:
-        """Off the loop, as it waits for disks and distant machines; when cancelled, nothing of it goes on."""
-        abandoned = threading.Event()
-        taking = asyncio.ensure_future(asyncio.to_thread(take_identity, self.config, abandoned.is_set))
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            abandoned.set()
-            with contextlib.suppress(NetworkError):
-                (await taking).claim.release()
-            raise
 
     async def leave_network(self) -> None:
         """Deliver what is on its way, say goodbye, close everything. Does nothing where nothing was joined.
@@ -218,8 +207,7 @@ class AgentNetwork:
         Raises ``KeystoreError`` where this machine did not found the mesh, ``NotJoined``.
         """
         node = self._joined
-        authority = node.membership.keystore.authority()
-        return authority.create_invitation(now_ms(), int(valid_s * 1000), node.info().addresses[:16])
+        return node.standing.authority().create_invitation(now_ms(), int(valid_s * 1000), node.info().addresses[:16])
 
     def incidents(self) -> AsyncIterator[Incident]:
         """What was refused or went wrong: the last 1,000, and then each as it happens, until the network is left."""
@@ -242,3 +230,9 @@ class AgentNetwork:
 
     def __repr__(self) -> str:
         return f"AgentNetwork({self._node.record.node_id!r})" if self._node is not None else "AgentNetwork(not joined)"
+
+
+def _zmq_planes() -> Planes:
+    from zmesh.zeromq import ZmqPlanes  # a simulated network needs no sockets, and loads none
+
+    return ZmqPlanes()

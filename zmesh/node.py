@@ -1,41 +1,31 @@
-"""A running node: sockets, planes, components and discovery, put together and taken apart in the right order."""
+"""A running node: planes, components and discovery, put together and taken apart in the right order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
-import zmq
 
-from zmesh.address import parse_address, parse_peer_address
+from zmesh.address import parse_peer_address
 from zmesh.config import NetworkConfig
 from zmesh.coordinator import Coordinator
-from zmesh.core.membership.messages import AgentRecord, NodeRecord
-from zmesh.discovery.interfaces import advertised_hosts, is_loopback, machine_id
+from zmesh.core.membership.messages import AgentRecord
+from zmesh.discovery.interfaces import is_loopback
 from zmesh.errors import PeerLost, RequestTimeout
-from zmesh.finding import Finding
-from zmesh.joining import Membership
 from zmesh.loop import finished
 from zmesh.maintenance import Maintenance, flushed
 from zmesh.messenger import Messenger
-from zmesh.model import now_ms
+from zmesh.planes import Planes, Search, Standing
 from zmesh.registry import Registry
-from zmesh.renewal import Renewal
-from zmesh.runtime.control import ControlPlane, IncidentNotice
-from zmesh.runtime.control_notices import IncidentLog
+from zmesh.runtime.control_notices import IncidentLog, IncidentNotice
 from zmesh.runtime.data_plane import DataPlane
-from zmesh.runtime.ports import BoundSockets, bind_port_block
-from zmesh.runtime.process import check_libzmq, keep_freed_memory, raise_file_limit
+from zmesh.runtime.peer import endpoint_of
 from zmesh.runtime.publishing import Publishing
-from zmesh.runtime.sockets import endpoint_of
-from zmesh.security import Identity, Verifier
-from zmesh.version import __version__
-from zmesh.wire.limits import MAX_PART_BYTES
+from zmesh.security import Identity
 
 __all__ = ["NetworkInfo", "Node"]
 
@@ -44,13 +34,6 @@ logger = logging.getLogger("zmesh")
 DRAIN_TIMEOUT_S: Final = 5.0
 SETTLING_HEARTBEATS: Final = 2  # the first that tells of a change of the record may be lost with its connection
 JOIN_PATIENCE_S: Final = 3.0  # how long join_network waits for an address it was given; discovery goes on after it
-DATA_OPTIONS: Final = {zmq.MAXMSGSIZE: MAX_PART_BYTES}
-PUBLISH_OPTIONS: Final = {
-    zmq.MAXMSGSIZE: MAX_PART_BYTES,
-    zmq.SNDHWM: 1024,  # frames for one subscriber; twice what the window holds, so only one that lags can reach it
-    zmq.XPUB_VERBOSE: 1,  # every node's subscription is told, not the first one's to a topic only
-}
-MAX_SOCKETS: Final = 65_536  # ZeroMQ's default of 1,023 is about 250 peers
 
 
 class NetworkInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,28 +53,20 @@ class NetworkInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Node:
     """Everything that lives between joining and leaving."""
 
-    def __init__(self, config: NetworkConfig, membership: Membership, report: Callable[[IncidentNotice], None]) -> None:
-        """Binds the sockets. Raises ``ConfigurationError``, ``AddressInUse``; nothing is left open then."""
-        check_libzmq()
-        raise_file_limit()
+    def __init__(
+        self, config: NetworkConfig, planes: Planes, standing: Standing, report: Callable[[IncidentNotice], None]
+    ) -> None:
+        """Opens the planes. Raises ``ConfigurationError``, ``AddressInUse``; nothing is left open then."""
         self.config = config
-        self.membership = membership
+        self.standing = standing
         self._report = report
         self._loop = asyncio.get_running_loop()
-        keep_freed_memory()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, min(MAX_SOCKETS, int(self._context.get(zmq.SOCKET_LIMIT))))
-        self._listen_host, port = parse_address(config.listen) if config.listen is not None else ("*", None)
-        try:
-            self._control = self._make_control_plane()
-            self._bound = self._bind(port)
-        except BaseException:
-            self._context.destroy(0)
-            raise
-        self.record = self._make_record()
+        self._planes = planes.open(config, standing, lambda notice: self._coordinator.notify(notice))
+        self._control = self._planes.control
+        self.record = self._planes.make_record()
         self.plane = self._make_data_plane()
-        self.publishing = Publishing(self.plane, self._bound.publish)
-        self.registry = Registry(self._control.last_heard_ms)
+        self.publishing = Publishing(self.plane)
+        self.registry = Registry(self._control.last_heard_ms, self.plane.wall_ms)
         self.messenger = Messenger(
             self.plane,
             self.publishing,
@@ -104,59 +79,18 @@ class Node:
         self._coordinator = Coordinator(
             self._loop, self.plane, self.publishing, self.registry, self.messenger, config.effective_timings, report
         )
-        self._finding: Finding | None = None
+        self._search: Search | None = None
         self._renewing: asyncio.Task[None] | None = None
 
     @property
     def _identity(self) -> Identity:
-        return self.membership.claim.identity
-
-    def _make_control_plane(self) -> ControlPlane:
-        keystore, identity = self.membership.keystore, self._identity
-        return ControlPlane(
-            context=self._context,
-            identity=identity,
-            verifier=Verifier(identity.mesh_id, identity.authority_public),
-            timings=self.config.effective_timings,
-            authority=keystore.authority() if keystore.has_authority() else None,
-            notify=lambda notice: self._coordinator.notify(notice),
-            seed=int.from_bytes(os.urandom(8)),
-        )
-
-    def _bind(self, port: int | None) -> BoundSockets:
-        return bind_port_block(
-            self._context,
-            self._identity,
-            self._listen_host,
-            port,
-            data_options=DATA_OPTIONS,
-            publish_options=PUBLISH_OPTIONS,
-        )
-
-    def _make_record(self) -> NodeRecord:
-        base = self._bound.base_port
-        return NodeRecord(
-            node_id=self._identity.node_id,
-            incarnation=now_ms(),
-            version=1,
-            certificate=self._identity.certificate,
-            machine=machine_id(),
-            hosts=advertised_hosts(self._listen_host, self.config.advertise),
-            introduction_port=base,
-            control_port=base + 1,
-            data_port=base + 2,
-            publish_port=base + 3,
-            client=self.config.client,
-            software=f"zmesh-agents {__version__}",
-        )
+        return self.standing.identity
 
     def _make_data_plane(self) -> DataPlane:
         incidents = IncidentLog(self._report)  # told of once for each kind and source, like those of the control plane
         return DataPlane(
             loop=self._loop,
-            context=self._context,
-            router=self._bound.data,
-            keys=(self._identity.curve_public, self._identity.curve_secret),
+            carrier=self._planes.carrier,
             node_id=self._identity.node_id,
             incarnation=self.record.incarnation,
             window_bytes=self.config.window_bytes,
@@ -180,50 +114,37 @@ class Node:
         """Begin to serve, and to look for others."""
         identity = self._identity
         self.registry.add_self(self.record, self.record.hosts[0] if self.record.hosts else "", identity.fingerprint)
-        self._control.start(self._bound, self.record)
+        self._planes.start_control(self.record)
         self.plane.start()
         self.publishing.start()
-        self._finding = Finding(
-            mesh_id=identity.mesh_id,
-            node_id=identity.node_id,
-            incarnation=self.record.incarnation,
-            port=self.record.introduction_port,
-            listen_host=self._listen_host,
-            advertise=self.config.advertise,
-            addresses=tuple(dict.fromkeys((*addresses, *self.config.bootstrap, *self.membership.addresses))),
-            mdns=self.config.mdns,
-            dial=self._control.dial,
-            hosts_changed=self._hosts_changed,
-            failed=lambda way, reason: self._report(IncidentNotice("discovery_failed", reason, way, 1)),
+        self._search = self._planes.new_search(
+            self.record,
+            tuple(dict.fromkeys((*addresses, *self.config.bootstrap, *self.standing.addresses))),
+            self._hosts_changed,
+            lambda way, reason: self._report(IncidentNotice("discovery_failed", reason, way, 1)),
         )
-        await self._finding.start()
+        await self._search.start()
         self._dial_neighbours()
-        self.membership.claim.announce(self.info().addresses)
-        self._renewing = asyncio.create_task(self._make_renewal().run(), name="zmesh renewal")
-
-    def _make_renewal(self) -> Renewal:
-        return Renewal(
-            self.membership.keystore,
-            self.membership.claim,
-            client=self.config.client,
-            renewed=self._certificate_renewed,
-            report=self._report,
+        self.standing.announce(self.info().addresses)
+        renewing = self.standing.keep_renewed(
+            client=self.config.client, renewed=self._certificate_renewed, report=self._report
         )
+        self._renewing = asyncio.create_task(renewing, name="zmesh renewal")
 
     def _dial_neighbours(self) -> None:
         """Other nodes of this key directory are on this machine: they need no discovery."""
-        neighbours = [node for node in self.membership.keystore.running() if node.node_id != self.record.node_id]
+        neighbours = [node for node in self.standing.neighbours() if node.node_id != self.record.node_id]
         for neighbour in neighbours:
             self._control.dial([parse_peer_address(address) for address in neighbour.addresses], persistent=False)
 
     async def wait_until_found(self, addresses: Sequence[str]) -> None:
         """Wait, not for long, until somebody answers where the caller said that somebody is."""
-        if not (addresses or self.config.bootstrap or self.membership.addresses):
+        if not (addresses or self.config.bootstrap or self.standing.addresses):
             return
         try:
             await self.registry.wait_for_nodes(2, JOIN_PATIENCE_S)
         except RequestTimeout:
-            given = ", ".join((*addresses, *self.config.bootstrap, *self.membership.addresses))
+            given = ", ".join((*addresses, *self.config.bootstrap, *self.standing.addresses))
             reason = (
                 f"nobody has answered at {given} within {JOIN_PATIENCE_S:g} s; they are asked again from time to time"
             )
@@ -243,8 +164,8 @@ class Node:
             await finished(self._close(leaving))
 
     async def _close(self, leaving: asyncio.Task[Any] | None) -> None:
-        if self._finding is not None:
-            await self._finding.stop()
+        if self._search is not None:
+            await self._search.stop()
         self._coordinator.close()
         self.maintenance.close()
         await self.messenger.health.close()
@@ -252,10 +173,10 @@ class Node:
         self.publishing.close(farewell)
         self.messenger.close(farewell)
         await self.plane.close(leaving)
-        await asyncio.to_thread(self._control.stop, goodbye=True)
+        await self._planes.stop_control()
         self.registry.close()
-        await asyncio.to_thread(self._context.term)
-        self.membership.claim.release()
+        await self._planes.close()
+        self.standing.release()
 
     # -- what it says of itself --------------------------------------------------------------------------------------
 
@@ -271,8 +192,8 @@ class Node:
             fingerprint=identity.fingerprint,
             incarnation=self.record.incarnation,
             addresses=tuple(endpoint_of(host, port) for host in hosts),
-            discovery=self._finding.states() if self._finding is not None else {},
-            has_authority=self.membership.keystore.has_authority(),
+            discovery=self._search.states() if self._search is not None else {},
+            has_authority=self.standing.has_authority(),
             is_client=self.config.client,
         )
 
@@ -281,7 +202,7 @@ class Node:
 
     def _hosts_changed(self, hosts: tuple[str, ...]) -> None:
         self._change_record(hosts=hosts)
-        self.membership.claim.announce(self.info().addresses)
+        self.standing.announce(self.info().addresses)
 
     def _certificate_renewed(self) -> None:
         self._change_record(certificate=self._identity.certificate)

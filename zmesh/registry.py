@@ -12,7 +12,7 @@ from zmesh.directory import Directory
 from zmesh.errors import PeerLost, RequestTimeout, UnknownAgent
 from zmesh.events import EventStream
 from zmesh.listing import ListedNode, RegistryEvent, RegistryEventKind
-from zmesh.model import AgentNode, Capability, NodeInfo, NodeStatus, now_ms
+from zmesh.model import AgentNode, Capability, NodeInfo, NodeStatus
 
 __all__ = ["Registry"]
 
@@ -31,11 +31,11 @@ _KIND_OF: Final = {kind: RegistryEventKind[f"NODE_{kind.name}"] for kind in Memb
 class Registry:
     """Nodes and agents as this process knows them; made and fed by ``AgentNetwork``."""
 
-    def __init__(self, last_heard_ms: Callable[[str], int | None] = lambda node_id: None) -> None:
+    def __init__(self, last_heard_ms: Callable[[str], int | None], wall_ms: Callable[[], int]) -> None:
         self._nodes: dict[str, ListedNode] = {}
         self._directory = Directory()
         self._events: EventStream[RegistryEvent] = EventStream()
-        self._last_heard_ms = last_heard_ms
+        self._last_heard_ms, self._wall_ms = last_heard_ms, wall_ms
         self._changed = asyncio.Event()
 
     # -- what a user asks --------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Registry:
 
     def add_self(self, record: NodeRecord, host: str, fingerprint: str) -> None:
         """This node itself."""
-        node = self._nodes[record.node_id] = ListedNode(record, host, fingerprint, is_self=True)
+        node = self._nodes[record.node_id] = ListedNode(record, host, fingerprint, self._wall_ms(), is_self=True)
         self._emit(self._event(node, RegistryEventKind.NODE_JOINED))
 
     def update_self(self, record: NodeRecord) -> None:
@@ -179,10 +179,12 @@ class Registry:
         record = event.record
         node = self._nodes.get(record.node_id)
         if node is None:
-            node = self._nodes[record.node_id] = ListedNode(replace(record, agents=()), host, fingerprint, False)
+            node = self._nodes[record.node_id] = ListedNode(
+                replace(record, agents=()), host, fingerprint, self._wall_ms()
+            )
         node.host, node.fingerprint = host or node.host, fingerprint or node.fingerprint
         node.liveness = _LIVENESS_AFTER.get(event.kind, node.liveness)
-        node.heard_ms = now_ms()
+        node.heard_ms = self._wall_ms()
         has_moved = node.record.data_port != record.data_port
         node.record = replace(record, agents=node.record.agents)  # of its agents the events below tell one by one
         node.routable = node.routable or node.liveness is not NodeStatus.DISCONNECTED
@@ -233,7 +235,7 @@ class Registry:
 
     def _heard(self, node: ListedNode) -> int:
         if node.is_self:
-            return now_ms()
+            return self._wall_ms()
         return max(node.heard_ms, self._last_heard_ms(node.record.node_id) or 0)
 
     def _info(self, node: ListedNode) -> NodeInfo:

@@ -15,7 +15,7 @@ from typing import Final
 from zmesh.core.trust.rules import show_span
 from zmesh.errors import KeystoreError
 from zmesh.model import now_ms
-from zmesh.runtime.control import IncidentNotice
+from zmesh.runtime.control_notices import IncidentNotice
 from zmesh.security import RENEW_AHEAD_MS, Claim, Keystore
 
 __all__ = ["Renewal"]

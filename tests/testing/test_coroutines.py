@@ -184,3 +184,53 @@ def test_a_director_and_programs_share_one_world() -> None:
 
     direct(world, scenario())
     assert asker.heard == ["echo 1", "timeout", "echo 3"]
+
+
+def test_what_waits_for_ever_is_not_collected() -> None:
+    """asyncio holds tasks weakly: this one would end, by its ``finally``, whenever garbage is collected."""
+    ended = []
+
+    async def main(place: Place) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(place.name)
+
+    world = World(1)
+    world.add("a", program(main)).start()
+    gc.collect()
+    world.run_for(1.0)
+    assert ended == []
+    world.close()
+    assert ended == ["a"]
+
+
+def test_a_world_that_closes_leaves_nothing_suspended() -> None:
+    """Not even what waits, on its way out, inside another that does, and starts a task there."""
+    steps = []
+
+    async def step(number: int) -> None:
+        steps.append(number)
+        await asyncio.sleep(1.0)
+
+    async def inner() -> None:
+        try:
+            await asyncio.sleep(1e6)
+        finally:
+            await asyncio.gather(step(1), step(2))
+            steps.append(3)
+
+    async def main(place: Place) -> None:
+        try:
+            await inner()
+        finally:
+            await step(4)
+
+    world = World(1)
+    world.add("a", program(main)).start()
+    world.run_for(1.0)
+    world.close()
+    assert steps == [4]
+    del world
+    gc.collect()  # whatever is closed only now would be a warning, which fails the test
+    assert steps == [4]

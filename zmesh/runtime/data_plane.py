@@ -1,17 +1,15 @@
-"""The data plane: the ROUTER that everything comes in on, the links, and their timers, on the user's loop."""
+"""The data plane: what comes in, the links, and their timers, on the user's loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from time import monotonic
 from typing import Any, Final
-
-import zmq
 
 from zmesh.core.delivery import Belonging, belonging_of
 from zmesh.errors import ProtocolViolation
+from zmesh.runtime.carrier import Carrier
 from zmesh.runtime.counters import Counters
 from zmesh.runtime.eager import EagerStarter
 from zmesh.runtime.link import Link
@@ -21,7 +19,6 @@ from zmesh.runtime.mailbox import Batch, Keeper, Mailbox
 from zmesh.runtime.outbox import Outbox
 from zmesh.runtime.received import received_messages
 from zmesh.runtime.requests import Requests
-from zmesh.runtime.sockets import NOBLOCK, CurveKeys, cut_connection, has_input
 from zmesh.wire.data import FLAG_RESET, Frame, Kind, Run, TopicNote, decode_frame
 
 __all__ = ["DataPlane"]
@@ -29,23 +26,19 @@ __all__ = ["DataPlane"]
 logger = logging.getLogger("zmesh.data")
 
 OVERSIZE: Final = "oversize_message"
-USER_ID: Final = b"User-Id"  # pyzmq would encode a text each time
 TICK_S: Final = 0.02  # stalled acks and deadlines are looked at this often
 ACK_TICK_S: Final = 0.001
 REPLY, REQUEST = Kind.REPLY, Kind.REQUEST  # looked up once: they are on the hot path
-FRAMES_PER_TURN: Final = 32  # then other callbacks of the loop get their turn
 
 
 class DataPlane:
-    """Owns the data ROUTER and one ``Link`` per peer. Everything here runs on the loop's thread."""
+    """Owns one ``Link`` per peer. Everything here runs on the loop's thread."""
 
     def __init__(
         self,
         *,
         loop: asyncio.AbstractEventLoop,
-        context: zmq.Context[zmq.Socket[bytes]],
-        router: zmq.Socket[bytes],
-        keys: CurveKeys,
+        carrier: Carrier,
         node_id: str,
         incarnation: int,
         window_bytes: int,
@@ -54,8 +47,9 @@ class DataPlane:
         incident: Callable[[str, str, str], object],
         peer_disconnected: Callable[[str], None],
     ) -> None:
-        self.loop, self.context = loop, context
-        self.keys = keys
+        self.loop = loop
+        self.carrier = carrier
+        self.clock, self.wall_ns = carrier.clock, carrier.wall_ns
         self.node_id = node_id
         self.incarnation = incarnation
         self.window_bytes = window_bytes
@@ -65,16 +59,14 @@ class DataPlane:
         self.starter = EagerStarter(loop)
         self.mailboxes: dict[int, Mailbox] = {}
         self.links = LinkTable(self)
-        self.requests = Requests(loop, self.statistics)
+        self.requests = Requests(loop, self.statistics, self.clock)
         self.topic_notes: Callable[[Link, list[TopicNote], list[bytes]], None] = lambda link, notes, repairs: None
         self.link_connected: Callable[[Link], None] = lambda link: None
-        self._router = router
-        self._router_fd = int(router.getsockopt(zmq.FD))
+        self._inbound = carrier.new_inbound(self)
         self._incident = incident
         self._peer_disconnected = peer_disconnected
-        self._reads_on = False  # whether that is to be done in the next loop turn
         self._lost_property = LostProperty(node_id, self.statistics)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in order: a simulation repeats itself
         self._unsettled: dict[Link, None] = {}  # links that owe an ack within a millisecond
         self._ack_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -82,8 +74,7 @@ class DataPlane:
 
     def start(self) -> None:
         """Begin to read."""
-        self.loop.add_reader(self._router_fd, self._read)
-        self._read_on_soon()
+        self._inbound.start()
         self._tick_timer = self.loop.call_later(TICK_S, self._tick)
 
     async def close(self, closing: asyncio.Task[Any] | None) -> None:
@@ -95,9 +86,12 @@ class DataPlane:
         for timer in (self._ack_timer, self._tick_timer):
             if timer is not None:
                 timer.cancel()
-        self.loop.remove_reader(self._router_fd)
         self.links.leave()
-        self._router.close(0)
+        self._inbound.close()
+
+    def wall_ms(self) -> int:
+        """The wall clock, in ms since the epoch."""
+        return self.wall_ns() // 1_000_000
 
     # -- what links need ---------------------------------------------------------------------------------------------
 
@@ -112,71 +106,19 @@ class DataPlane:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in the background, until the node leaves at the latest."""
         task = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     def forget(self, link: Link) -> None:
         """The link was closed."""
         self._unsettled.pop(link, None)
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- receiving ---------------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
-        """The descriptor has something to say. One frame is read and answered before it is asked whether there are
-        more: most often there are none, and the question costs as much as several calls of what its sender waits for.
-        """
-        if not self._router.closed:
-            try:
-                self._router.recv(NOBLOCK)  # the routing id: the sender is known by its key
-            except zmq.Again:
-                return
-            self._read_frame()
-            self._read_on_soon()
-
-    def _read_on_soon(self) -> None:
-        # The descriptor is edge-triggered: it will not call for what is there already.
-        if not self._reads_on:
-            self._reads_on = True
-            self.loop.call_soon(self._read_on)
-
-    def _read_on(self) -> None:
-        self._reads_on = False
-        router = self._router
-        if router.closed:
-            return
-        for _ in range(FRAMES_PER_TURN):
-            if not has_input(router):
-                return
-            router.recv(NOBLOCK)
-            self._read_frame()
-        self._read_on_soon()
-
-    def _read_frame(self) -> None:
-        router = self._router
-        part = router.recv(NOBLOCK, False)  # no copy: only such a frame tells whose it is
-        attachment = None
-        if part.more:
-            attachment = router.recv(NOBLOCK, False)
-            if attachment.more:
-                self._drain_message(router)
-                self._refuse(part, ProtocolViolation("malformed_frame", "more than two parts"))
-                return
-        try:
-            self._receive(part, attachment)
-        except ProtocolViolation as violation:
-            self._refuse(part, violation)
-        except BaseException:
-            self._read_on_soon()  # an interrupt in a handler, or a bug of ours: the rest is still there to be read
-            raise
-
-    def _receive(self, part: zmq.Frame, attachment: zmq.Frame | None) -> None:
-        try:
-            node_id = part.get(USER_ID)
-        except zmq.ZMQError:
-            self.statistics.dropped_unauthenticated += 1
-            return
-        frame = decode_frame(part)  # type: ignore[arg-type]  # it is a buffer: its stub does not say so
-        size = len(part) if attachment is None else len(part) + len(attachment)
+    def receive_frame(self, node_id: str, data: bytes, attachment: bytes | None) -> None:
+        """A frame from the peer authenticated as ``node_id``: any buffer. Raises ``ProtocolViolation``."""
+        frame = decode_frame(data)
+        size = len(data) if attachment is None else len(data) + len(attachment)
         statistics = self.statistics
         statistics.frames_received += 1
         statistics.bytes_received += size
@@ -185,9 +127,9 @@ class DataPlane:
             link = self._link_of(str(node_id), frame)
             if link is None:
                 return
-        now = monotonic()
+        now = self.clock()
         try:
-            is_settled = link.receive(now, frame, size, attachment.bytes if attachment is not None else None)
+            is_settled = link.receive(now, frame, size, attachment)
         except ProtocolViolation as violation:
             if violation.reason == OVERSIZE:
                 link.refuse_session(frame.sender_session)  # it would be sent again and again
@@ -218,17 +160,7 @@ class DataPlane:
             link.refuse_session(sender)
         return None
 
-    def _drain_message(self, router: zmq.Socket[bytes]) -> None:
-        while router.recv(NOBLOCK, copy=False).more:
-            pass
-
-    def _refuse(self, part: zmq.Frame, violation: ProtocolViolation) -> None:
-        """Count a forbidden frame and cut its connection; the peer's session goes on when it reconnects."""
-        self.refuse_published(_authenticated_sender(part) or "?", violation)
-        self.statistics.connections_cut += 1
-        cut_connection(part)
-
-    def refuse_published(self, node_id: str, violation: ProtocolViolation) -> None:
+    def refuse(self, node_id: str, violation: ProtocolViolation) -> None:
         """Count a forbidden frame, and say so once."""
         if violation.reason == "wrong_version":
             self.statistics.dropped_wrong_version += 1
@@ -253,7 +185,7 @@ class DataPlane:
             return 0
         messages = received_messages(run, first, timestamp, outbox.origin)
         answers_to = outbox if run.kind is REQUEST else None
-        deadline = monotonic() + run.ttl_ms / 1000 if run.ttl_ms else None
+        deadline = self.clock() + run.ttl_ms / 1000 if run.ttl_ms else None
         return mailbox.deliver(Batch(messages, length, keeper, answers_to, share, deadline))
 
     def receive_topic_notes(self, link: Link, notes: list[TopicNote], repairs: list[bytes]) -> None:
@@ -271,24 +203,16 @@ class DataPlane:
     def _send_acks(self) -> None:
         self._ack_timer = None
         unsettled, self._unsettled = self._unsettled, {}
-        now = monotonic()
+        now = self.clock()
         for link in unsettled:
             if link.closed is None and not link.settle(now):
                 self.settle_later(link)
 
     def _tick(self) -> None:
         self._tick_timer = self.loop.call_later(TICK_S, self._tick)
-        now = monotonic()
+        now = self.clock()
         self.requests.expire(now)
         for link in self.links.all():
             link.handle_timeout(now)
         for callback in self.on_tick:
             callback(now)
-
-
-def _authenticated_sender(part: zmq.Frame) -> str | None:
-    """The ``node_id`` that ZAP gave the connection this part came over."""
-    try:
-        return str(part.get("User-Id"))
-    except zmq.ZMQError:
-        return None

@@ -95,7 +95,7 @@ class EagerStarter:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._spare: SpareTask | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], None] = {}  # in order: a simulation repeats itself
         self.call_soon = loop.call_soon
 
     def step(self, coroutine: Coroutine[Any, Any, None]) -> bool:
@@ -115,8 +115,8 @@ class EagerStarter:
         finally:
             _leave_task(self._loop, spare.task)
         self._spare = None
-        self._running.add(spare.task)
-        spare.task.add_done_callback(self._running.discard)
+        self._running[spare.task] = None
+        spare.task.add_done_callback(self._running.pop)
         spare.carrier.take_over(coroutine, yielded)
         return False
 

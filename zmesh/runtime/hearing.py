@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from time import monotonic
 from typing import Final
 
 from zmesh.core.broadcast import Deliver, Lost, SubscriberEffect
@@ -103,7 +102,7 @@ class Hearing:
         try:
             frame = decode_topic_frame(memoryview(data)[end:])
         except ProtocolViolation as violation:
-            self._plane.refuse_published(peer.node_id, violation)
+            self._plane.refuse(peer.node_id, violation)
             return
         statistics = self._plane.statistics
         statistics.frames_received += 1
@@ -111,7 +110,7 @@ class Hearing:
         if frame.incarnation != peer.incarnation:
             statistics.dropped_stale += 1
             return
-        now = monotonic()
+        now = self._plane.clock()
         count = sum(len(run.payloads) for run in frame.runs)
         heard = Heard(frame.runs, frame.first, frame.timestamp, len(data))
         self._apply(feed, feed.subscriber.receive(now, frame.first, count, len(data), heard))
@@ -135,7 +134,7 @@ class Hearing:
             link = self._plane.links.link_for(node_id)
             link.add_note(TopicNote(TopicNoteKind.UNSUBSCRIBED, note.topic, note.incarnation, 0))
             return
-        now = monotonic()
+        now = self._plane.clock()
         if note.kind is TopicNoteKind.GONE:
             self._apply(feed, feed.subscriber.receive_gone(now, note.position))
         else:
@@ -170,7 +169,7 @@ class Hearing:
     def _settle_all(self) -> None:
         self._settle_timer = None
         unsettled, self._unsettled = self._unsettled, {}
-        now = monotonic()
+        now = self._plane.clock()
         for feed in unsettled:
             self._settle(feed, now)
 

@@ -7,21 +7,16 @@ old one is closed and reports what was not acknowledged.
 from __future__ import annotations
 
 import logging
-from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
-
-import zmq
 
 from zmesh.core.delivery import BeginAnew, HeldFrame, Resend, SendSession
 from zmesh.errors import NetworkError
-from zmesh.model import now_ms
 from zmesh.runtime.large import LargePayloads
 from zmesh.runtime.outbox import Label, Outbox, Route
 from zmesh.runtime.peer import PeerAddress
 from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.runtime.receiving import ReceivingHalf
-from zmesh.runtime.transport import DealerTransport
 from zmesh.wire.data import FLAG_ACK_NOW, FLAG_PROBE, FLAG_RESET, FLAG_REWIND, Frame, Run, TopicNote, encode
 from zmesh.wire.limits import ATTACHMENT_BYTES, INITIAL_CREDIT_BYTES, WIRE_VERSION
 
@@ -41,12 +36,14 @@ class Link(Outbox):
     __slots__ = (
         "_ack_wanted",
         "_address",
+        "_clock",
         "_has_been_connected",
         "_large",
         "_last_used",
         "_plane",
         "_receipts",
         "_transport",
+        "_wall_ns",
         "half",
         "node_id",
         "notes",
@@ -73,6 +70,7 @@ class Link(Outbox):
         )
         self.origin.outbox = self
         self._plane = plane
+        self._clock, self._wall_ns = plane.clock, plane.wall_ns
         self.node_id = node_id
         self.session = session
         self.remote_incarnation = remote_incarnation
@@ -82,14 +80,12 @@ class Link(Outbox):
         self.notes: list[TopicNote] = []
         self.repairs: list[bytes] = []
         self._address = address
-        self._transport = DealerTransport(
-            plane.context, plane.loop, plane.keys, self._on_connected, self._on_disconnected
-        )
+        self._transport = plane.carrier.new_transport(self._on_connected, self._on_disconnected)
         self._receipts = WaitingReceipts(plane.loop)
         self._ack_wanted = False
         self._has_been_connected = False
         self._large = LargePayloads(self, plane)
-        self._last_used = monotonic()
+        self._last_used = self._clock()
 
     @property
     def remote_session(self) -> int:
@@ -124,11 +120,11 @@ class Link(Outbox):
         if self._address is not None and not self._transport.is_open:
             try:
                 self._transport.open(self._address.endpoint, self._address.curve_public)
-            except (OSError, zmq.ZMQError) as error:  # no descriptors are left, most likely; the next probe tries again
+            except OSError as error:  # no descriptors are left, most likely; the next probe tries again
                 self._plane.cannot_connect(self.node_id, error)
 
     def _on_connected(self) -> None:
-        for effect in self.sending.connected(monotonic()):
+        for effect in self.sending.connected(self._clock()):
             if isinstance(effect, Resend):
                 self._resend(effect.frames)
         self._has_been_connected = True
@@ -173,7 +169,7 @@ class Link(Outbox):
 
     def _commit(self, count: int, size: int, parts: tuple[bytes | memoryview, ...]) -> None:
         """Send a frame of ``count`` new records, and hold it; first things first, since its receiver waits."""
-        self._last_used = now = monotonic()
+        self._last_used = now = self._clock()
         sending = self.sending
         try:
             if not self._transport.send(parts):
@@ -197,7 +193,7 @@ class Link(Outbox):
         notes = None
         if self.notes:
             notes, self.notes = self.notes, []
-        now = time_ns() // 1_000_000
+        now = self._wall_ns() // 1_000_000
         remote = 0 if half.is_over else half.session
         return encode(Frame(WIRE_VERSION, self.session, remote, first, ack, limit, now, flags, runs, notes, repairs))
 
@@ -232,7 +228,7 @@ class Link(Outbox):
 
     def refuse_session(self, session: int) -> None:
         """Tell the peer that its session went to a process of ours that is no more."""
-        header = Frame(WIRE_VERSION, self.session, session, 0, 1, 0, now_ms(), FLAG_RESET, [])
+        header = Frame(WIRE_VERSION, self.session, session, 0, 1, 0, self._plane.wall_ms(), FLAG_RESET, [])
         self._transmit((encode(header),))
 
     def _send_probe(self) -> None:
@@ -349,7 +345,7 @@ class Link(Outbox):
 
     def credit_wanted(self) -> None:
         """Credit is wanted: where no ack is on its way to bring it, ask."""
-        self.sending.want_probe(monotonic())
+        self.sending.want_probe(self._clock())
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

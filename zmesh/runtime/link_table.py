@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zmesh.errors import PeerLost
-from zmesh.model import now_ms
 from zmesh.runtime.link import Link
 from zmesh.runtime.peer import PeerAddress
 from zmesh.runtime.receiving import ReceivingHalf
@@ -51,7 +50,7 @@ class LinkTable:
 
     def _new_link(self, node_id: str, incarnation: int) -> Link:
         # Upwards whatever the clock does, and above every session of this node's earlier incarnations.
-        self._last_session = max(self._last_session + 1, now_ms())
+        self._last_session = max(self._last_session + 1, self._plane.wall_ms())
         half = self._halves.get(node_id)
         if half is not None and half.session < incarnation:
             half.is_over = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from zmesh.errors import NetworkError
-from zmesh.model import now_ms
 from zmesh.runtime.outbox import Label, Outbox, Route
 from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
@@ -52,7 +51,7 @@ class LocalOutbox(Outbox):
     def _dispatch(self) -> None:
         self._flush_scheduled = False
         runs = self.take_runs()
-        number, timestamp = self._dispatched, now_ms()
+        number, timestamp = self._dispatched, self._plane.wall_ms()
         # Before any handler runs: it may send, and its own records are numbered behind these.
         self._dispatched = self.next_record
         self._plane.statistics.messages_sent += self._dispatched - number

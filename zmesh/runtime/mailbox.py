@@ -7,7 +7,6 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from time import monotonic
 from typing import Protocol
 
 import msgspec
@@ -48,7 +47,7 @@ class Batch(msgspec.Struct, gc=False):
     keeper: Keeper
     answers_to: Outbox | None
     share: int
-    deadline: float | None  # monotonic
+    deadline: float | None  # by the plane's clock
     turn: int = 0  # grows when a handler waits and the rest of the batch goes on without it
 
 
@@ -56,13 +55,20 @@ class Mailbox:
     """One agent's messages: to its handler, or to whoever iterates over the agent."""
 
     def __init__(
-        self, agent_id: int, handler: Handler | None, starter: EagerStarter, statistics: Counters, concurrency: int
+        self,
+        agent_id: int,
+        handler: Handler | None,
+        starter: EagerStarter,
+        statistics: Counters,
+        concurrency: int,
+        clock: Callable[[], float],
     ) -> None:
         self.agent_id = agent_id
         self._handler = handler
         self._starter = starter
         self._statistics = statistics
         self._concurrency = concurrency
+        self._clock = clock
         self._waiting = 0  # handlers that have not returned and go on as tasks
         self._current: Batch | None = None  # the one whose handlers are being started
         self._backlog: deque[Batch] = deque()
@@ -138,7 +144,7 @@ class Mailbox:
         while self._backlog and self._waiting < self._concurrency and not self.closed and self._handler is not None:
             batch = self._backlog.popleft()
             before, in_hand = batch.left, 0
-            if batch.deadline is not None and monotonic() > batch.deadline:
+            if batch.deadline is not None and self._clock() > batch.deadline:
                 self._statistics.lost_expired += before
             else:
                 in_hand = self._start(batch)
@@ -228,7 +234,7 @@ class Mailbox:
         for message in batch.messages:
             batch.left -= 1
             batch.keeper.release(batch.share)
-            if batch.deadline is not None and monotonic() > batch.deadline:
+            if batch.deadline is not None and self._clock() > batch.deadline:
                 self._statistics.lost_expired += 1
                 continue
             message._answers_to = batch.answers_to

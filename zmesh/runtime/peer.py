@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PeerAddress"]
+__all__ = ["PeerAddress", "endpoint_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +13,8 @@ class PeerAddress:
 
     endpoint: str
     curve_public: bytes
+
+
+def endpoint_of(host: str, port: int) -> str:
+    """``tcp://HOST:PORT``, an IPv6 host in brackets."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"

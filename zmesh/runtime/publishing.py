@@ -1,14 +1,11 @@
-"""Broadcast and groups: the XPUB this node publishes on, who has subscribed there, and what it hears of others."""
+"""Broadcast and groups: what this node publishes, who has subscribed to it, and what it hears of others."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Iterable
-from time import monotonic
 from typing import Final
-
-import zmq
 
 from zmesh.core.broadcast import PublisherEffect, SendRepair, SubscriberLagging, TellSubscriber
 from zmesh.errors import NetworkError
@@ -17,7 +14,6 @@ from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.hearing import Hearing
 from zmesh.runtime.link import Link
 from zmesh.runtime.peer import PeerAddress
-from zmesh.runtime.sockets import NOBLOCK, has_input
 from zmesh.runtime.topic import BROADCAST_TOPIC, Heard, PublishedTopic, TopicFeed, group_of, topic_of
 from zmesh.wire.data import TopicNote, TopicNoteKind
 
@@ -32,12 +28,12 @@ FROM_SUBSCRIBERS: Final = (TopicNoteKind.POSITION, TopicNoteKind.REPAIR, TopicNo
 class Publishing:
     """Topics published and heard by this node."""
 
-    def __init__(self, plane: DataPlane, xpub: zmq.Socket[bytes]) -> None:
+    def __init__(self, plane: DataPlane) -> None:
         self.plane = plane
         self.loop = plane.loop
         self.incarnation = plane.incarnation
-        self._xpub = xpub
-        self._xpub_fd = int(xpub.getsockopt(zmq.FD))
+        self.clock, self.wall_ms = plane.clock, plane.wall_ms
+        self._outlet = plane.carrier.new_outlet(self)
         self._topics: dict[bytes, PublishedTopic] = {}
         self._audience = Audience(plane.mailboxes)
         self._hearing = Hearing(plane, self._audience)
@@ -48,16 +44,14 @@ class Publishing:
 
     def start(self) -> None:
         """Begin to read subscriptions."""
-        self.loop.add_reader(self._xpub_fd, self._read_subscriptions)
-        self.loop.call_soon(self._read_subscriptions)
+        self._outlet.start()
 
     def close(self, error: NetworkError) -> None:
         """Stop."""
         for topic in self._topics.values():
             topic.close(error)
         self._hearing.close()
-        self.loop.remove_reader(self._xpub_fd)
-        self._xpub.close(0)
+        self._outlet.close()
 
     # -- peers -------------------------------------------------------------------------------------------------------
 
@@ -137,12 +131,10 @@ class Publishing:
         return topic
 
     def send_published(self, data: bytes) -> None:
-        """Send on the publish socket, which never blocks; a subscriber over its high-water mark misses it."""
-        self._xpub.send(data, NOBLOCK)
+        """Send to the subscribers, which never waits; one that lags too far behind misses it."""
+        self._outlet.publish(data)
         self.plane.statistics.frames_sent += 1
         self.plane.statistics.bytes_sent += len(data)
-        if has_input(self._xpub):  # sending may eat the descriptor's edge
-            self.loop.call_soon(self._read_subscriptions)
 
     def deliver_published(self, topic: PublishedTopic, heard: Heard) -> None:
         """Hand what this node published to its own agents."""
@@ -152,28 +144,24 @@ class Publishing:
 
     # -- subscribers -------------------------------------------------------------------------------------------------
 
-    def _read_subscriptions(self) -> None:
-        xpub = self._xpub
-        while not xpub.closed and has_input(xpub):
-            part = xpub.recv(NOBLOCK, copy=False)
-            message = part.bytes
-            if message[:1] == b"\x01" and message[-1:] == b"\0":
-                self._subscribed(part, message[1:])
-
-    def _subscribed(self, part: zmq.Frame, name: bytes) -> None:
+    def subscribed(self, node_id: str, name: bytes) -> None:
+        """A peer wants to hear the topic of that name."""
         try:
-            node_id = str(part.get("User-Id"))
             group = group_of(name)
-        except (zmq.ZMQError, UnicodeDecodeError):
-            self.plane.statistics.dropped_malformed += 1
+        except UnicodeDecodeError:
+            self.refuse_subscription()
             return
         if name != topic_of(group) or (name not in self._topics and len(self._topics) >= MAX_TOPICS_PER_PEER):
-            self.plane.statistics.dropped_malformed += 1
+            self.refuse_subscription()
             return
         topic = self.topic(group)
-        self._apply(topic, topic.publisher.subscribe(monotonic(), node_id))
+        self._apply(topic, topic.publisher.subscribe(self.clock(), node_id))
         if name == BROADCAST_TOPIC:
             self._no_longer_awaited(node_id)
+
+    def refuse_subscription(self) -> None:
+        """Somebody wants what is no topic, or one too many."""
+        self.plane.statistics.dropped_malformed += 1
 
     def _apply(self, topic: PublishedTopic, effects: Iterable[PublisherEffect]) -> None:
         for effect in effects:
@@ -203,7 +191,7 @@ class Publishing:
         topic = self._topics.get(note.topic)
         if topic is None or note.incarnation != self.incarnation:
             return
-        now = monotonic()
+        now = self.clock()
         if note.kind is TopicNoteKind.POSITION:
             topic.publisher.receive_position(now, node_id, note.position)
         elif note.kind is TopicNoteKind.REPAIR:

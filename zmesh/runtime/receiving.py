@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from zmesh.core.delivery import Reassembly, ReceiveSession, Verdict
@@ -63,7 +62,7 @@ class ReceivingHalf:
 
     def release(self, size: int) -> None:
         """A handler or a queue lets go of ``size`` bytes; which may be after the link they came over was given up."""
-        self.state.consumed(monotonic(), size)
+        self.state.consumed(self._plane.clock(), size)
         link = self._plane.links.by_node.get(self._node_id)
         if link is not None and link.half is self:
             self._plane.settle_later(link)

@@ -9,9 +9,8 @@ each request still open, comes once in a timeout. (A timing wheel, which was her
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from math import inf
-from time import monotonic
 from typing import Final
 
 from zmesh.errors import HandlerFailed, NetworkError, ProtocolViolation, RequestTimeout, UnknownAgent
@@ -31,8 +30,9 @@ FAILURE: Final = Kind.FAILURE  # looked up once: it is on the hot path
 class Requests:
     """All requests of a node."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Counters) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, statistics: Counters, clock: Callable[[], float]) -> None:
         self._loop = loop
+        self.clock = clock
         self.create_future = loop.create_future
         self._statistics = statistics
         self._outboxes: dict[Outbox, None] = {}  # those with a finite ``earliest_deadline``
@@ -63,7 +63,7 @@ class Requests:
         """
         outbox = route.outbox
         future: asyncio.Future[AgentMessage] = self.create_future()
-        deadline = monotonic() + timeout_s - spent_s
+        deadline = self.clock() + timeout_s - spent_s
         outbox.requests[number] = (future, deadline, route.to_agent, timeout_s)
         if deadline < outbox.earliest_deadline:
             self.watch(outbox, deadline)

@@ -8,6 +8,8 @@ from typing import Final
 
 import zmq
 
+from zmesh.runtime.peer import endpoint_of
+
 __all__ = [
     "NOBLOCK",
     "SNDMORE_NOBLOCK",
@@ -39,11 +41,6 @@ CLIENT_OPTIONS: Final = {
     zmq.TCP_KEEPALIVE_INTVL: 10,
     zmq.TCP_KEEPALIVE_CNT: 3,
 }
-
-
-def endpoint_of(host: str, port: int) -> str:
-    """``tcp://HOST:PORT``, an IPv6 host in brackets."""
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def client_socket(

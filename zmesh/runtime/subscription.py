@@ -1,43 +1,33 @@
-"""The SUB socket that hears one peer.
-
-One for each peer, because only then is the publisher of a frame known by its key: ZeroMQ gives a client no User-Id of
-the
-server it is connected to (docs/decisions/0003).
-"""
+"""How one peer is heard: what it was asked for, and what it has confirmed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
+from functools import partial
 from typing import Final
 
-import zmq
-
+from zmesh.runtime.carrier import Subscription
 from zmesh.runtime.data_plane import DataPlane
 from zmesh.runtime.peer import PeerAddress
-from zmesh.runtime.sockets import NOBLOCK, client_socket, has_input
 from zmesh.runtime.topic import TopicFeed
-from zmesh.wire.limits import MAX_PART_BYTES
 
 __all__ = ["PeerSubscription"]
 
-FRAMES_PER_TURN: Final = 32
 ASK_AGAIN_S: Final = 0.2  # without an answer to a subscription; doubled each time
 ASK_AGAIN_MAX_S: Final = 2.0
 
 
 @dataclass(slots=True)
 class _Asked:
-    """How often a topic was subscribed to, and when that is due again if nobody answers."""
+    """When a topic is to be subscribed to again if nobody answers."""
 
-    times: int
     wait_s: float
     again_at: float
 
 
 class PeerSubscription:
-    """Connected to the publish socket of one incarnation of a peer.
+    """Connected to the publish endpoint of one incarnation of a peer.
 
     ``received`` gets each frame; ``settle`` is handed to the feeds, which call it when handlers let go of messages.
     """
@@ -59,19 +49,12 @@ class PeerSubscription:
         self._asked: dict[bytes, _Asked] = {}
         self._plane = plane
         self._window_bytes = plane.window_bytes
-        self._loop = plane.loop
         self._received = received
         self._settle = settle
-        self._open(address)
+        self._subscription = self._open(address)
 
-    def _open(self, address: PeerAddress) -> None:
-        plane = self._plane
-        # No receive high-water mark: the publisher's window bounds what can come.
-        self.socket = client_socket(plane.context, zmq.SUB, plane.keys, address.curve_public, MAX_PART_BYTES)
-        self._fd = int(self.socket.getsockopt(zmq.FD))
-        self.socket.connect(address.endpoint)
-        self._loop.add_reader(self._fd, self.read)
-        self._loop.call_soon(self.read)
+    def _open(self, address: PeerAddress) -> Subscription:
+        return self._plane.carrier.new_subscription(address, partial(self._received, self))
 
     def move(self, address: PeerAddress) -> None:
         """The peer is back, or can be heard at another address: feeds go on, and have what they miss repaired."""
@@ -79,8 +62,8 @@ class PeerSubscription:
         if address == self.address:
             return
         self.address = address
-        self._close_socket()
-        self._open(address)
+        self._subscription.close()
+        self._subscription = self._open(address)
         for topic in self.feeds:
             self._ask(topic)
 
@@ -94,7 +77,8 @@ class PeerSubscription:
         """Hear a topic of this peer."""
         feed = self.feeds.get(topic)
         if feed is None:
-            feed = TopicFeed(self.node_id, self.incarnation, topic, self._window_bytes, self._settle)
+            window_bytes, clock = self._window_bytes, self._plane.clock
+            feed = TopicFeed(self.node_id, self.incarnation, topic, window_bytes, self._settle, clock)
             self.feeds[topic] = feed
             self._ask(topic)
         return feed
@@ -103,8 +87,8 @@ class PeerSubscription:
         """Hear it no more."""
         feed = self.feeds.pop(topic, None)
         if feed is not None:
-            for _ in range(self._asked.pop(topic).times):  # ZeroMQ counts them
-                self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+            del self._asked[topic]
+            self._subscription.unsubscribe(topic)
         return feed
 
     def ask_again(self, now: float) -> None:
@@ -112,31 +96,16 @@ class PeerSubscription:
         for topic, feed in self.feeds.items():
             asked = self._asked[topic]
             if not feed.is_confirmed and not self.is_away and now >= asked.again_at:
-                self.socket.setsockopt(zmq.SUBSCRIBE, topic)
-                asked.times += 1
+                self._subscription.subscribe(topic)
                 asked.wait_s = min(asked.wait_s * 2, ASK_AGAIN_MAX_S)
                 asked.again_at = now + asked.wait_s
 
     def _ask(self, topic: bytes) -> None:
-        """For the first time on this socket."""
-        self.socket.setsockopt(zmq.SUBSCRIBE, topic)
-        self._asked[topic] = _Asked(1, ASK_AGAIN_S, monotonic() + ASK_AGAIN_S)
-
-    def read(self) -> None:
-        """Take in what has come; called by the loop."""
-        socket = self.socket
-        for _ in range(FRAMES_PER_TURN):
-            if socket.closed or not has_input(socket):
-                return
-            self._received(self, socket.recv(NOBLOCK))
-        self._loop.call_soon(self.read)
+        """For the first time at this address."""
+        self._subscription.subscribe(topic)
+        self._asked[topic] = _Asked(ASK_AGAIN_S, self._plane.clock() + ASK_AGAIN_S)
 
     def close(self) -> None:
         """Disconnect."""
         self.go_away()
-        self._close_socket()
-
-    def _close_socket(self) -> None:
-        if not self.socket.closed:
-            self._loop.remove_reader(self._fd)
-            self.socket.close(0)
+        self._subscription.close()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Protocol
 
 from zmesh.core.broadcast import TopicPublisher, TopicSubscriber
 from zmesh.errors import NetworkError
-from zmesh.model import now_ms
 from zmesh.runtime.receipts import WaitingReceipts
 from zmesh.runtime.received import Origin
 from zmesh.runtime.room import Room
@@ -37,6 +35,8 @@ class PublishHost(Protocol):
 
     loop: asyncio.AbstractEventLoop
     incarnation: int
+    clock: Callable[[], float]
+    wall_ms: Callable[[], int]
 
     def send_published(self, data: bytes) -> None:
         """Send on the publish socket."""
@@ -107,10 +107,10 @@ class PublishedTopic(Room):
         if not runs or self.closed is not None:
             return
         self._runs = []
-        timestamp = now_ms()
+        timestamp = self._host.wall_ms()
         data = self.topic + encode(TopicFrame(WIRE_VERSION, self._host.incarnation, first, timestamp, runs))
         self._host.send_published(data)
-        self.publisher.published(monotonic(), self._next - first, data)
+        self.publisher.published(self._host.clock(), self._next - first, data)
         self._local.append(Heard(runs, first, timestamp, len(data)))
         self._local_bytes += len(data)
         if not self._flush_scheduled:
@@ -173,6 +173,7 @@ class TopicFeed:
     """A topic as one incarnation of a peer publishes it."""
 
     __slots__ = (
+        "_clock",
         "_settle",
         "closed",
         "incarnation",
@@ -185,7 +186,13 @@ class TopicFeed:
     )
 
     def __init__(
-        self, node_id: str, incarnation: int, topic: bytes, window_bytes: int, settle: Callable[[TopicFeed], None]
+        self,
+        node_id: str,
+        incarnation: int,
+        topic: bytes,
+        window_bytes: int,
+        settle: Callable[[TopicFeed], None],
+        clock: Callable[[], float],
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
@@ -196,6 +203,7 @@ class TopicFeed:
         self.settled = asyncio.Event()  # it has, or it is gone, so that nobody need wait for it
         self.closed: NetworkError | None = None
         self._settle = settle
+        self._clock = clock
 
     def confirm(self) -> None:
         """The publisher knows that this node hears the topic."""
@@ -204,5 +212,5 @@ class TopicFeed:
 
     def release(self, size: int) -> None:
         """A handler or queue lets go of ``size`` bytes."""
-        self.subscriber.released(monotonic(), size)
+        self.subscriber.released(self._clock(), size)
         self._settle(self)

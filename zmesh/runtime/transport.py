@@ -48,16 +48,18 @@ class DealerTransport:
         return self._socket is not None
 
     def open(self, endpoint: str, server_key: bytes) -> None:
-        """Start to connect; ZeroMQ goes on trying until ``close``. Raises ``zmq.ZMQError`` for want of descriptors."""
-        # No high-water marks: credit bounds what is sent. IMMEDIATE: nothing may queue for a process that is not there.
-        socket = client_socket(self._context, zmq.DEALER, self._keys, server_key, MAX_PART_BYTES)
+        """Start to connect; ZeroMQ goes on trying until ``close``. Raises ``OSError`` for want of descriptors."""
+        socket = None
         try:
+            # No high-water marks: credit bounds what is sent. IMMEDIATE: nothing may queue for one that is not there.
+            socket = client_socket(self._context, zmq.DEALER, self._keys, server_key, MAX_PART_BYTES)
             socket.setsockopt(zmq.SNDHWM, 0)
             socket.setsockopt(zmq.IMMEDIATE, 1)
             self._monitor = SocketMonitor(self._context, socket, DIALLER_EVENTS)
-        except zmq.ZMQError:
-            socket.close(0)
-            raise
+        except zmq.ZMQError as error:
+            if socket is not None:
+                socket.close(0)
+            raise OSError(error.errno, str(error)) from error
         self._monitor_fd = int(self._monitor.reader.getsockopt(zmq.FD))
         self._loop.add_reader(self._monitor_fd, self._read_monitor)
         self._socket = socket

@@ -11,9 +11,14 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
+from zmesh.config import NetworkConfig
+from zmesh.model import message_sources
+from zmesh.network import AgentNetwork
+from zmesh.testing.burial import bury
 from zmesh.testing.checkers import SafetyViolation, SimulationFailure
 from zmesh.testing.host import Host
 from zmesh.testing.loop import VirtualLoop
+from zmesh.testing.planes import SimulatedPlanes
 from zmesh.testing.process import Process
 from zmesh.testing.world import World
 
@@ -26,7 +31,9 @@ Main = Callable[["Place"], Coroutine[Any, Any, None]]
 class Place:
     """Where a coroutine runs: what it has of its host. Iterate over it for ``(sender, message)``."""
 
-    def __init__(self, host: Host, inbox: asyncio.Queue[tuple[str, Any]], run: int) -> None:
+    def __init__(self, host: Host, inbox: asyncio.Queue[tuple[str, Any]], run: int, planes: SimulatedPlanes) -> None:
+        self.planes = planes  # for networks of one's own making: ``AgentNetwork(config, place.planes)``
+        self._network: AgentNetwork | None = None
         self._host = host
         self._inbox = inbox
         self._run = run
@@ -35,6 +42,13 @@ class Place:
     def name(self) -> str:
         """The host's."""
         return self._host.name
+
+    @property
+    def network(self) -> AgentNetwork:
+        """An ``AgentNetwork`` that is not joined yet: join it, or use it with ``async with``."""
+        if self._network is None:
+            self._network = AgentNetwork(NetworkConfig(mesh="simulated", node_id=self._host.identity), self.planes)
+        return self._network
 
     def send(self, address: str, message: Any, size: int = 0) -> None:
         """Send to whoever is at ``address``; it may be lost."""
@@ -76,31 +90,49 @@ class CoroutineProcess(Process):
         self._main = main
         self._failures: list[tuple[str, BaseException | None]] = []
         self._inbox: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self._remains: list[asyncio.Task[Any]] = []
+        self._planes = SimulatedPlanes(host, self.loop)
+        bits = host.random("message ids").getrandbits
+        self.loop.context.run(message_sources.set, (lambda: host.wall_ms, lambda: f"{bits(128):032x}"))
 
     def start(self, now: float) -> None:
         """Begin ``main``."""
-        place = Place(self.host, self._inbox, self.host.run)
+        place = Place(self.host, self._inbox, self.host.run, self._planes)
         task = self.loop.create_task(self._main(place), name=f"{self.host.name} main")
         task.add_done_callback(self._main_ended)
         self._run()
 
     def receive(self, now: float, sender: str, message: Any) -> None:
-        """Put it into the inbox."""
-        self._inbox.put_nowait((sender, message))
+        """Let the network have what is its own; put all else into the inbox."""
+        if not self._planes.receive(now, sender, message):
+            self._inbox.put_nowait((sender, message))
+        self._run()
+
+    def disconnected(self, now: float, peer: str) -> None:
+        """Connections closed: the network may have had one."""
+        self._planes.disconnected(now, peer)
         self._run()
 
     def handle_timeout(self, now: float) -> None:
         """Run what is due."""
+        self._planes.handle_timeout(now)
         self._run()
 
     def next_deadline(self) -> float | None:
-        """The loop's."""
-        return self.loop.next_deadline()
+        """The earlier of the loop's and the network's."""
+        first, second = self.loop.next_deadline(), self._planes.next_deadline()
+        return second if first is None else first if second is None else min(first, second)
 
     def ended(self) -> None:
         """Stop where it stands; what is suspended is kept, so that collecting it runs nothing in this world."""
-        self.host.world.graveyard.append((self, asyncio.all_tasks(self.loop)))
+        self._remains = self.loop.tasks()
         self.loop.close()
+        self.host.world.graveyard.append(self)
+
+    def bury(self) -> None:
+        """The world is over: what is still suspended must not run on when it is collected, in whatever comes then."""
+        bury(self.loop, self._remains)
+        self._remains.clear()
 
     def _main_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -21,6 +21,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 from zmesh.errors import UsageError
+from zmesh.testing.burial import close_for_good
 
 __all__ = ["VirtualLoop"]
 
@@ -84,9 +85,11 @@ class VirtualLoop(_Loop):
 
     def __init__(self, clock: Callable[[], float], failed: Callable[[str, BaseException | None], None]) -> None:
         self.next_number = itertools.count(1).__next__
+        self.context = contextvars.copy_context()  # of what is called from outside
         self._clock = clock
         self._failed = failed
         self._ready: deque[_Call | _Timer] = deque()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # those that are not done
         self._timers: list[tuple[float, int, _Timer]] = []
         self._exception_handler: Callable[..., object] | None = None
         self._task_factory: Callable[..., Any] | None = None
@@ -119,6 +122,10 @@ class VirtualLoop(_Loop):
         while self._timers and self._timers[0][2].cancelled():
             heappop(self._timers)
         return self._timers[0][0] if self._timers else None
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that are not done, in the order in which they were made."""
+        return list(self._tasks)
 
     def _run_next(self) -> bool:
         if self._is_closed:
@@ -158,7 +165,7 @@ class VirtualLoop(_Loop):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """See asyncio."""
-        handle = _Call(callback, args, self, context or contextvars.copy_context())
+        handle = _Call(callback, args, self, context or self._current_context())
         if not self._is_closed:  # else it is the remains of a dead process that are being collected
             self._ready.append(handle)
         return handle
@@ -179,10 +186,13 @@ class VirtualLoop(_Loop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """See asyncio."""
-        timer = _Timer(when, callback, args, self, context or contextvars.copy_context())
+        timer = _Timer(when, callback, args, self, context or self._current_context())
         if not self._is_closed:
             heappush(self._timers, (when, self.next_number(), timer))
         return timer
+
+    def _current_context(self) -> contextvars.Context:
+        return contextvars.copy_context() if self._is_running else self.context.copy()
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Called by asyncio; a cancelled timer is dropped when its time comes."""
@@ -197,13 +207,22 @@ class VirtualLoop(_Loop):
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: contextvars.Context | None = None
     ) -> asyncio.Task[T]:
         """See asyncio."""
-        options: dict[str, Any] = {} if context is None else {"context": context}
+        options = {"context": context or self._current_context()}
         if self._task_factory is not None:
             task: asyncio.Task[T] = self._task_factory(self, coro, **options)
             if name is not None:
                 task.set_name(name)
-            return task
-        return _Task(coro, loop=self, name=name, **options)
+            return self._hold(task)
+        new = self._hold(_Task(coro, loop=self, name=name, **options))
+        if self._is_closed:  # a ``finally`` of what is being buried starts something more
+            close_for_good(coro)
+        return new
+
+    def _hold(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """Or one that waits for what nobody else holds would end whenever the interpreter collects garbage."""
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+        return task
 
     def set_task_factory(self, factory: Callable[..., Any] | None) -> None:
         """See asyncio."""
@@ -266,12 +285,6 @@ class VirtualLoop(_Loop):
     def set_debug(self, enabled: bool) -> None:
         """See asyncio."""
         self._is_debug = enabled
-
-    async def shutdown_asyncgens(self) -> None:
-        """There is nothing to wait for."""
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's own
-        """There is none."""
 
     def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
         raise UsageError("there is nothing outside a simulation: no sockets, pipes, processes, signals or name lookups")

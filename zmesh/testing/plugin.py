@@ -9,7 +9,7 @@ time.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -18,11 +18,18 @@ from zmesh.testing.report import commit
 from zmesh.testing.simulation import Simulation
 
 __all__ = [
+    "cut",
+    "heal",
+    "kill",
+    "lose",
+    "pause",
     "pytest_addoption",
     "pytest_configure",
     "pytest_generate_tests",
     "pytest_pyfunc_call",
     "pytest_runtest_makereport",
+    "restart",
+    "resume",
     "simulation",
 ]
 
@@ -54,9 +61,53 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def simulation(request: pytest.FixtureRequest) -> Simulation:
+def simulation(request: pytest.FixtureRequest) -> Iterator[Simulation]:
     """The world of this test's seed."""
-    return Simulation(request.param)
+    found = Simulation(request.param)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def cut(simulation: Simulation) -> Callable[..., None]:
+    """``cut("a", "b")``: these two cut off from all others, until ``heal()``."""
+    return simulation.cut
+
+
+@pytest.fixture
+def lose(simulation: Simulation) -> Callable[..., None]:
+    """``lose(0.2, "a")``: a fifth of what this one sends is lost, until ``heal()``; without a name, of all."""
+    return simulation.lose
+
+
+@pytest.fixture
+def pause(simulation: Simulation) -> Callable[..., None]:
+    """``pause("a")``: stopped where it stands, until ``resume("a")`` or ``heal()``."""
+    return simulation.pause
+
+
+@pytest.fixture
+def resume(simulation: Simulation) -> Callable[..., None]:
+    """``resume("a")``: it goes on."""
+    return simulation.resume
+
+
+@pytest.fixture
+def kill(simulation: Simulation) -> Callable[..., None]:
+    """``kill("a")``: its program ends at once, with no ``finally``; ``restart`` or ``heal`` start it again."""
+    return simulation.kill
+
+
+@pytest.fixture
+def restart(simulation: Simulation) -> Callable[..., None]:
+    """``restart("a")``: its program runs anew, on the same disk."""
+    return simulation.restart
+
+
+@pytest.fixture
+def heal(simulation: Simulation) -> Callable[[], None]:
+    """``heal()``: the end of all that goes wrong; what is down is started again."""
+    return simulation.heal
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -42,6 +42,9 @@ class Process:
     def ended(self) -> None:
         """It was killed or its host went off: no input. Nothing of it may run after this."""
 
+    def bury(self) -> None:
+        """The world is over, and this was put into its ``graveyard``."""
+
 
 class Machine(Protocol):
     """The shape of every protocol core."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from zmesh.testing.checkers import LivenessFailure
-from zmesh.testing.conditions import LAN, Conditions, Rule, between
+from zmesh.testing.conditions import EVERYONE, LAN, Conditions, Rule, between
 from zmesh.testing.coroutines import Main, program
 from zmesh.testing.faults import Fault, Nemesis, rest_of
 from zmesh.testing.host import Host
@@ -61,13 +61,11 @@ class Simulation:
     @contextmanager
     def paused(self, *names: str) -> Iterator[None]:
         """These stopped where they stand."""
-        for name in names:
-            self.host(name).pause()
+        self.pause(*names)
         try:
             yield
         finally:
-            for name in names:
-                self.host(name).resume()
+            self.resume(*names)
 
     def chaos(self, draws: Sequence[Draw], for_s: float, *, faults_per_minute: float = 30.0) -> tuple[Fault, ...]:
         """Draw faults for the next ``for_s`` seconds, and let them happen. The seed decides which kinds there are."""
@@ -76,6 +74,35 @@ class Simulation:
         self.nemesis.schedule(drawn)
         self.faults += drawn
         return drawn
+
+    def cut(self, *names: str) -> None:
+        """Cut these off from all others, until ``heal``."""
+        self.world.network.apply(*between(names, rest_of(self.world, names)))
+
+    def lose(self, share: float, *names: str) -> None:
+        """Lose a share of the packets that these send, or that anybody sends, until ``heal``."""
+        self.world.network.apply(Rule(names or EVERYONE, EVERYONE, loss=share))
+
+    def pause(self, *names: str) -> None:
+        """Stop these where they stand, until ``resume`` or ``heal``."""
+        for name in names:
+            self.host(name).pause()
+
+    def resume(self, *names: str) -> None:
+        """Let these go on."""
+        for name in names:
+            self.host(name).resume()
+
+    def kill(self, *names: str) -> None:
+        """End the programs of these, at once; ``restart`` and ``heal`` start them again."""
+        for name in names:
+            self.host(name).kill()
+
+    def restart(self, *names: str) -> None:
+        """Start the programs of these anew, whether they run or not."""
+        for name in names:
+            self.host(name).kill()
+            self.host(name).start()
 
     def heal(self) -> None:
         """End all that goes wrong; what is down is started again."""
@@ -91,6 +118,10 @@ class Simulation:
                 raise LivenessFailure(f"{what} does not hold after {within_s} s", at=self.world.now)
             await asyncio.sleep(POLL_S)
         return self.world.now - started
+
+    def close(self) -> None:
+        """The world ends: see ``World.close``."""
+        self.world.close()
 
     def describe(self) -> str:
         """What is worth knowing when a test has failed."""

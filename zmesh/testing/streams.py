@@ -85,6 +85,14 @@ class Stream:
         self._epoch += 1
         self._try_later()
 
+    def close(self) -> None:
+        """This end wants it no more. What is under way arrives."""
+        self._backlog.clear()
+        self.is_open = False
+        self._run = -1
+        if self in self.source.streams:
+            self.source.streams.remove(self)
+
     # -- the connection ------------------------------------------------------------------------------------------------
 
     @property

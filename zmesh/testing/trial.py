@@ -75,8 +75,9 @@ def run_trial(scenario: Scenario, subject_class: type[Subject], *, full_trace: b
     except Exception as error:  # noqa: BLE001 - any exception of what is under test is a finding, not an accident
         failure = f"exception, {world.now:.6f} s: {type(error).__name__}: {error}"
         place = "".join(traceback.format_tb(error.__traceback__)[-FRAMES_SHOWN:])
-    digest, statistics = world.trace.digest(), world.statistics()
-    return Outcome(scenario, digest, statistics, failure, world.now, settled_s, place)
+    digest, statistics, ended_at = world.trace.digest(), world.statistics(), world.now
+    world.close()
+    return Outcome(scenario, digest, statistics, failure, ended_at, settled_s, place)
 
 
 def _run(world: World, subject: Subject, scenario: Scenario) -> float:

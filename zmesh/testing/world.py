@@ -56,7 +56,7 @@ class World:
         self.network = Network(self, conditions)
         self.trace = Trace()
         self.events = 0
-        self.graveyard: list[Any] = []  # what is left of dead processes: nothing may happen when it is collected
+        self.graveyard: list[Process] = []  # the dead, of which something is left that must not run on
         self._failure: SafetyViolation | None = None
         self._full_trace = full_trace
         self._observers: list[Checker] = []
@@ -172,6 +172,14 @@ class World:
         for checker in self._steppers:
             checker.stepped()
         return True
+
+    def close(self) -> None:
+        """The end: every process is ended, and what is left of it goes where nothing can run any more."""
+        for host in self.hosts.values():
+            host.power_off()
+        dead, self.graveyard = self.graveyard, []
+        for process in dead:
+            process.bury()
 
     # -- what becomes known --------------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ class MembershipProcess(MachineProcess):
                 if address is not None:
                     self.host.send(address, (node_id, message))
             case Introduce(contact):
-                self._dial(contact.node_id, contact.hosts)
+                self.dial(contact.node_id, contact.hosts)
             case Notify(event):
                 self.events.append((self.host.now, event))
                 self.host.observe(event)
@@ -145,11 +145,12 @@ class MembershipProcess(MachineProcess):
         met = [self.routes.get(node_id) for node_id in self.view()]
         for address in self.seeds:
             if address not in met and address != self.host.address:
-                self._dial("", (address,))
+                self.dial("", (address,))
         if self.seeds:
             self.host.after(SEED_INTERVAL_S, self._dial_seeds)
 
-    def _dial(self, node_id: str, addresses: Sequence[str]) -> None:
+    def dial(self, node_id: str, addresses: Sequence[str]) -> None:
+        """Introduce this node to whoever is at the addresses: to ``node_id`` alone, unless that is ""."""
         self._last_dial += 1
         dial = self._last_dial
         if node_id:

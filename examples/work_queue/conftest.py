@@ -1,0 +1,3 @@
+"""Switches the simulator on for the tests beside it."""
+
+pytest_plugins = ["zmesh.testing.plugin"]
