@@ -46,7 +46,7 @@ class Shop:
 
 
 @pytest.mark.parametrize("kind", [HastyQueue, CarefulQueue])
-@pytest.mark.simulated(seeds=10)
+@pytest.mark.simulated(seeds=30)
 async def test_every_job_is_done_once(simulation: Simulation, heal: Callable[[], None], kind: type[HastyQueue]) -> None:
     """Whatever befalls them: the seed draws which of them are paused or cut off, when, and for how long."""
     shop = Shop(simulation, kind(JOBS))

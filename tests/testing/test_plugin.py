@@ -14,6 +14,8 @@ import random
 
 import pytest
 
+import zmesh
+
 from zmesh.testing import Draw, Host
 
 
@@ -75,6 +77,73 @@ async def test_a_partition(simulation):
     assert await simulation.until(lambda: client.last > before, within_s=1.0) < 1.0
 
 
+class Echo:
+    def __init__(self):
+        self.starts = 0
+
+    async def main(self, place):
+        self.starts += 1
+        async with place.network as network:
+            await network.register_agent(1, handler=lambda message: message.payload)
+            await asyncio.Event().wait()
+
+
+class Asker:
+    def __init__(self):
+        self.answered = 0
+
+    async def main(self, place):
+        async with place.network as network:
+            agent = await network.register_agent(2)
+            while True:
+                try:
+                    await agent.request(1, b"?", timeout_s=0.3)
+                    self.answered += 1
+                except zmesh.NetworkError:
+                    pass
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.simulated(seeds=2)
+async def test_faults_as_fixtures(simulation, cut, lose, pause, resume, kill, restart, heal):
+    echo, asker = Echo(), Asker()
+    simulation.start("echo", echo.main)
+    simulation.start("asker", asker.main)
+
+    async def answers_for(seconds):
+        before = asker.answered
+        await asyncio.sleep(seconds)
+        return asker.answered - before
+
+    async def is_answered():
+        before = asker.answered
+        await simulation.until(lambda: asker.answered > before, within_s=10.0, what="an answer")
+
+    await is_answered()
+    for begin, end in [
+        (lambda: cut("echo"), heal),
+        (lambda: pause("echo"), lambda: resume("echo")),
+        (lambda: kill("echo"), heal),
+        (lambda: kill("echo"), lambda: restart("echo")),
+    ]:
+        begin()
+        await asyncio.sleep(0.5)
+        assert await answers_for(2.0) == 0
+        end()
+        await is_answered()
+    assert echo.starts == 3
+    restart("echo")
+    await is_answered()
+    assert echo.starts == 4
+    await asyncio.sleep(1.0)
+    calm = await answers_for(10.0)
+    lose(0.5)
+    assert 0 < await answers_for(10.0) < calm
+    heal()
+    await asyncio.sleep(1.0)
+    assert await answers_for(10.0) > calm - 5
+
+
 def test_one_that_is_no_coroutine(simulation):
     simulation.start("idle", nothing)
     simulation.world.run_for(5.0)
@@ -117,5 +186,5 @@ def test_a_bug_is_found_by_a_seed_and_shown_again_by_it(project: Path) -> None:
 
 
 def test_faults_conditions_and_plain_functions(project: Path) -> None:
-    assert "13 passed" in run_pytest(project, "-k", "not grow")
-    assert "7 passed" in run_pytest(project, "-k", "not grow", "--zmesh-seeds", "3")
+    assert "15 passed" in run_pytest(project, "-k", "not grow")
+    assert "10 passed" in run_pytest(project, "-k", "not grow", "--zmesh-seeds", "3")

@@ -68,6 +68,16 @@ def test_a_seed_finds_the_bug_and_the_cure_helps(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "with fencing tokens, 200 seeds hold"
 
 
+def test_the_work_queue_runs_for_real_too(tmp_path: Path) -> None:
+    script = str(Path("work_queue") / "work_queue")
+    with (
+        Program(example(script, "worker", "2"), home=tmp_path, more=UNBUFFERED) as worker,
+        Program(example(script, "queue", "3"), home=tmp_path, more=UNBUFFERED),
+    ):
+        for number in range(3):
+            worker.line(f"worker 2 does job {number}")
+
+
 def tested(project: Path, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     return subprocess.run(

@@ -14,6 +14,7 @@ from zmesh.runtime.control_notices import ControlNotice, ControlStatistics, Peer
 from zmesh.security import fingerprint_of
 from zmesh.security.keys import z85_encode
 from zmesh.testing.host import Host
+from zmesh.testing.streams import Stream
 from zmesh.testing.subjects.membership import Hello, MembershipProcess, Refusal, Welcome
 from zmesh.wire.control import decode_control, encode_control
 
@@ -61,6 +62,7 @@ class ControlProcess(MembershipProcess):
         self._tell = notify
         self.heard_ms: dict[str, int] = {}  # by node
         self.sent = self.received = 0
+        self._streams: dict[str, Stream] = {}  # by address
 
     def receive(self, now: float, sender: str, message: Any) -> None:
         """A control message, or a part of an introduction."""
@@ -75,14 +77,26 @@ class ControlProcess(MembershipProcess):
         if isinstance(effect, SendControl):
             address = self.routes.get(effect.node_id)
             if address is not None:
-                self.sent += 1
-                self.host.send(address, ControlFrame(effect.node_id, encode_control(effect.message)))
+                self._send(address, ControlFrame(effect.node_id, encode_control(effect.message)))
         elif isinstance(effect, Notify):
             node_id = effect.event.record.node_id
             key = key_of(node_id)
             self._tell(PeerNotice(effect.event, self.routes.get(node_id, ""), key, fingerprint_of(key)))
         else:
             super().perform(effect)
+
+    def _send(self, address: str, frame: ControlFrame) -> None:
+        """Over a connection, as for real; while there is none, the frame is lost, and the machine makes up for it."""
+        stream = self._streams.get(address)
+        if stream is None:
+            stream = self._streams[address] = Stream(self.host, address, lambda now: None)
+        self.sent += stream.send(frame)
+
+    def close(self) -> None:
+        """After ``leave``: what is under way arrives."""
+        for stream in self._streams.values():
+            stream.close()
+        self._streams.clear()
 
 
 class SimulatedControl:

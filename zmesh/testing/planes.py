@@ -145,6 +145,7 @@ class OpenSimulatedPlanes:
         """Say goodbye."""
         if self.is_serving:
             self.process.leave(self._host.now)
+            self.process.close()
             self.is_serving = False
 
     async def close(self) -> None:
