@@ -78,7 +78,7 @@ def test_the_work_queue_runs_for_real_too(tmp_path: Path) -> None:
             worker.line(f"worker 2 does job {number}")
 
 
-def tested(project: Path, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def outcome_of(project: Path, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     return subprocess.run(
         command,
@@ -93,15 +93,15 @@ def tested(project: Path, tmp_path: Path, *arguments: str) -> subprocess.Complet
 
 def test_the_work_queue_loses_a_job_by_one_seed_and_none_once_it_is_put_right(tmp_path: Path) -> None:
     project = ROOT / "examples" / "work_queue"
-    found = tested(project, tmp_path, "-k", "HastyQueue")
+    found = outcome_of(project, tmp_path, "-k", "HastyQueue")
     assert found.returncode == 1, found.stdout + found.stderr
     assert "every job is done does not hold after 30.0 s" in found.stdout
     again = [line for line in found.stdout.splitlines() if line.startswith("again: pytest ")]
     assert again, found.stdout
-    shown = tested(project, tmp_path, *shlex.split(again[0].removeprefix("again: pytest ")))
+    shown = outcome_of(project, tmp_path, *shlex.split(again[0].removeprefix("again: pytest ")))
     assert shown.returncode == 1, shown.stdout + shown.stderr
     assert "1 failed" in shown.stdout
     traces = [line for line in (found.stdout + shown.stdout).splitlines() if ", trace " in line]
     assert traces[0] == traces[-1], "the same seed is another run"
-    held = tested(project, tmp_path, "-k", "not HastyQueue")
+    held = outcome_of(project, tmp_path, "-k", "not HastyQueue")
     assert held.returncode == 0, held.stdout + held.stderr
