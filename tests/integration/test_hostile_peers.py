@@ -74,7 +74,7 @@ class Hostile:
     def __init__(self, node: control_mesh.Node, victim: zmesh.AgentNetwork) -> None:
         self._node = node
         self._port = int(victim.info().addresses[0].rpartition(":")[2]) + 2
-        self._server_key = victim._joined.membership.claim.identity.curve_public
+        self._server_key = victim._joined.standing.identity.curve_public
 
     async def next_frame(self) -> list[Any]:
         """What the victim has sent next."""
