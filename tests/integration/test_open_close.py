@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import re
@@ -45,6 +46,7 @@ def left_over() -> Counter[str]:
 
 
 def resident_mib() -> float:
+    ctypes.CDLL(None).malloc_trim(0)  # a node has glibc keep what is freed
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / (1 << 20)
 
 
@@ -69,9 +71,10 @@ async def test_a_thousand_cycles_leak_nothing(home: Path) -> None:
         await cycle(home, number)
     gc.collect()
     await until(lambda: threading.active_count() <= threads, "threads have ended")
-    await until(lambda: open_files() == files, "files are closed")
-    assert len(asyncio.all_tasks()) == tasks
-    assert left_over() == objects
+    # Less than before may be left: what earlier tests of this process had not quite finished.
+    await until(lambda: not open_files() - files, "files are closed")
+    assert len(asyncio.all_tasks()) <= tasks
+    assert not left_over() - objects
     assert resident_mib() - before_mib < 50, "a cycle may leave no more than a few KiB of fragments"
 
 
