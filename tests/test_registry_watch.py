@@ -64,7 +64,7 @@ def change(registry: Registry, step: tuple[Any, ...]) -> None:
 
 
 def new_registry() -> Registry:
-    registry = Registry()
+    registry = Registry(lambda node_id: None, lambda: 0)
     registry.add_self(make_record("a", 1, "h"), "h", "print")
     return registry
 
