@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Final
 
 from zmesh.testing import report
@@ -52,8 +53,14 @@ def run_seed(subject: str, seed: int) -> TrialRow:
     )
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_left_to_the_parent() -> Iterator[None]:
+    """Processes begun in here ignore interrupts from their first instruction on: what is ignored stays so by exec."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _run_chunk(subject: str, seeds: range) -> list[TrialRow]:
@@ -67,12 +74,13 @@ def _rows(subject: str, seeds: range, jobs: int) -> Iterator[TrialRow]:
     chunks = iter([seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)])
     # Spawned, not forked: a child that begins with its parent's threads and locks is a source of hangs.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         waiting: list[Future[list[TrialRow]]] = []
         try:
             while True:
                 while len(waiting) < jobs * QUEUED and (chunk := next(chunks, None)) is not None:
-                    waiting.append(pool.submit(_run_chunk, subject, chunk))
+                    with _interrupts_left_to_the_parent():  # to hand over work may start a process
+                        waiting.append(pool.submit(_run_chunk, subject, chunk))
                 if not waiting:
                     return
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
