@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from typing import Final
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import Final, Self
 
 from zmesh.testing import report
 from zmesh.testing.report import SoakReport, TrialRow
@@ -20,18 +21,17 @@ __all__ = ["run_seed", "soak"]
 
 CHUNK: Final = 4  # seeds a process is given at once: handing them over must cost little, and progress be seen
 QUEUED: Final = 4  # chunks for each process
+GLANCE_S: Final = 0.2  # how often it is looked whether somebody wants to end it
 
 
 def soak(subject: str, seeds: range, jobs: int, tell: Callable[[TrialRow], None]) -> SoakReport:
     """Run every seed; ``tell`` is called with each trial as it ends. Interrupted, it reports what it has."""
     started = time.monotonic()
     rows: list[TrialRow] = []
-    try:
-        for row in _rows(subject, seeds, jobs):
+    with _Interrupts() as interrupts:
+        for row in _rows(subject, seeds, jobs, interrupts):
             rows.append(row)
             tell(row)
-    except KeyboardInterrupt:
-        pass
     return _sum_up(subject, seeds, rows, time.monotonic() - started)
 
 
@@ -53,37 +53,60 @@ def run_seed(subject: str, seed: int) -> TrialRow:
     )
 
 
-@contextmanager
-def _interrupts_left_to_the_parent() -> Iterator[None]:
-    """Processes begun in here ignore interrupts from their first instruction on: what is ignored stays so by exec."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
+class _Interrupts:
+    """Ctrl-C, noted and not raised: an exception in the middle of a pool's locks would leave them locked for ever."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    @contextmanager
+    def ignored(self) -> Iterator[None]:
+        """Processes begun in here ignore interrupts from their first instruction: what is ignored stays so by exec."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.came:  # asked a second time: at once, then
+            raise KeyboardInterrupt
+        self.came = True
 
 
 def _run_chunk(subject: str, seeds: range) -> list[TrialRow]:
     return [run_seed(subject, seed) for seed in seeds]
 
 
-def _rows(subject: str, seeds: range, jobs: int) -> Iterator[TrialRow]:
-    if jobs == 1:
-        yield from (run_seed(subject, seed) for seed in seeds)
-        return
+def _rows(subject: str, seeds: range, jobs: int, interrupts: _Interrupts) -> Iterator[TrialRow]:
+    rows = _rows_of_pool(subject, seeds, jobs, interrupts) if jobs > 1 else (run_seed(subject, seed) for seed in seeds)
+    with closing(rows):
+        for row in rows:
+            yield row
+            if interrupts.came:
+                return
+
+
+def _rows_of_pool(subject: str, seeds: range, jobs: int, interrupts: _Interrupts) -> Generator[TrialRow]:
     chunks = iter([seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)])
     # Spawned, not forked: a child that begins with its parent's threads and locks is a source of hangs.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting: list[Future[list[TrialRow]]] = []
         try:
-            while True:
+            while not interrupts.came:
                 while len(waiting) < jobs * QUEUED and (chunk := next(chunks, None)) is not None:
-                    with _interrupts_left_to_the_parent():  # to hand over work may start a process
+                    with interrupts.ignored():  # to hand over work may start a process
                         waiting.append(pool.submit(_run_chunk, subject, chunk))
                 if not waiting:
                     return
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                done, _ = wait(waiting, GLANCE_S, return_when=FIRST_COMPLETED)
                 for future in [future for future in waiting if future in done]:
                     waiting.remove(future)
                     yield from future.result()
