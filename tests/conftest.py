@@ -22,7 +22,7 @@ import uvloop
 import zmq
 from zmq.utils import garbage
 
-pytest_plugins = ["tests.namespaces", "tests.membership_choice"]
+pytest_plugins = ["tests.namespaces"]
 
 GRACE_S = 5.0
 POLL_S = 0.01

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zmesh.core.membership.messages import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
+from zmesh.core.membership.member import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
 from zmesh.errors import NetworkError
 from zmesh.events import EventStream
 from zmesh.listing import RegistryEvent, RegistryView
 from zmesh.listing import RegistryEventKind as Kind
 from zmesh.registry import Registry
-from zmesh.testing.subjects.membership import make_record
+from zmesh.testing.control import make_record
 
 NAMES = ("a", "b", "c")  # a is this node
 TURNS = 4  # of the loop, within which a task that has what it waited for goes on

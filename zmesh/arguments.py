@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zmesh.core.membership.messages import AgentRecord
+from zmesh.core.membership.member import AgentRecord
 from zmesh.errors import ConfigurationError, UsageError
 from zmesh.health import HealthCheck
 from zmesh.model import AgentMessage, MessagePriority, MessageType, is_agent_id
-from zmesh.wire.control import check_agent as check_record
 from zmesh.wire.limits import GROUP_NAME_BYTES, MAX_NUMBER, MAX_TTL_MS, MESSAGE_ID_BYTES
+from zmesh.wire.record import check_agent as check_record
 
 __all__ = ["check_agent", "check_terms", "checked_group", "checked_label"]
 

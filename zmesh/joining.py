@@ -35,6 +35,11 @@ class Membership:
         """The claim's; a renewed one takes its place."""
         return self.claim.identity
 
+    @property
+    def incarnation(self) -> int:
+        """The claim's."""
+        return self.claim.incarnation
+
     def has_authority(self) -> bool:
         """Whether the mesh was founded on this machine."""
         return self.keystore.has_authority()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zmesh.config import NetworkConfig
-from zmesh.core.membership.messages import AgentRecord, NodeRecord
+from zmesh.core.membership.member import AgentRecord, NodeRecord
 from zmesh.runtime.carrier import Carrier
 from zmesh.runtime.control_notices import ControlNotice, ControlStatistics, IncidentNotice
 from zmesh.security import Authority, Identity, RunningNode
@@ -28,6 +28,10 @@ class Standing(Protocol):
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where other nodes may be found, as far as the right itself says so."""
+
+    @property
+    def incarnation(self) -> int:
+        """Of this start: ms since the epoch, and greater than those of all earlier ones of this node."""
 
     def has_authority(self) -> bool:
         """Whether this machine can invite others."""

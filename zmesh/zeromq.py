@@ -13,12 +13,11 @@ import zmq
 
 from zmesh.address import parse_address
 from zmesh.config import NetworkConfig
-from zmesh.core.membership.messages import NodeRecord
+from zmesh.core.membership.member import NodeRecord
 from zmesh.discovery.interfaces import advertised_hosts, machine_id
 from zmesh.errors import NetworkError
 from zmesh.finding import Finding
 from zmesh.joining import Membership, take_identity
-from zmesh.model import now_ms
 from zmesh.planes import Standing
 from zmesh.runtime.control import ControlPlane
 from zmesh.runtime.control_notices import ControlNotice
@@ -114,7 +113,7 @@ class OpenZmqPlanes:
         base = self._bound.base_port
         return NodeRecord(
             node_id=self._standing.identity.node_id,
-            incarnation=now_ms(),
+            incarnation=self._standing.incarnation,
             version=1,
             certificate=self._standing.identity.certificate,
             machine=machine_id(),

@@ -14,8 +14,6 @@ from tests.integration.meshes import PATIENCE_S, Mesh, agents, config, in_loop, 
 from zmesh import NodeStatus, RegistryEvent
 from zmesh import RegistryEventKind as Kind
 
-pytestmark = pytest.mark.usefixtures("membership")
-
 
 class Watcher:
     """Collects the events of a registry."""

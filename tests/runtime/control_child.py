@@ -1,4 +1,4 @@
-"""A node in a process of its own, till stdin ends. Arguments: HOME MESH NAME PORT MACHINE."""
+"""A node in a process of its own, till stdin ends. Arguments: HOME MESH NAME PORT."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from pathlib import Path
 
 from tests.runtime.control_mesh import Node
 from zmesh.model import now_ms
-from zmesh.runtime import control_choice
 from zmesh.security import Keystore
 
 
-def main(home: str, mesh: str, name: str, port: str, machine: str) -> None:
-    control_choice.RUNS_OVERLAY = machine == "overlay"
+def main(home: str, mesh: str, name: str, port: str) -> None:
     claim = Keystore(Path(home), mesh).claim(name, client=False, now_ms=now_ms())
     with Node(claim.identity) as node:
         node.plane.dial([("127.0.0.1", int(port))], True)

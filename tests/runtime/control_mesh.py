@@ -12,7 +12,7 @@ from typing import Self
 import zmq
 
 from zmesh.config import PRESETS, Timings
-from zmesh.core.membership.messages import AgentRecord, MemberEventKind, NodeRecord
+from zmesh.core.membership.member import AgentRecord, MemberEventKind, NodeRecord
 from zmesh.model import now_ms
 from zmesh.runtime.control import ControlNotice, ControlPlane, IncidentNotice, PeerNotice
 from zmesh.runtime.ports import bind_port_block

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def child_of(home: Path, port: int, machine: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.runtime.control_child", str(home), "lab", "b", str(port), machine]
+def child_of(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.runtime.control_child", str(home), "lab", "b", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as child:
         try:
             yield child
@@ -26,11 +26,9 @@ def child_of(home: Path, port: int, machine: str) -> Iterator[subprocess.Popen[b
             child.kill()
 
 
-def test_a_process_that_is_killed_is_dead_before_its_silence_says_so_and_known_when_it_restarts(
-    tmp_path: Path, membership: str
-) -> None:
+def test_a_process_that_is_killed_is_dead_before_its_silence_says_so_and_known_when_it_restarts(tmp_path: Path) -> None:
     with Node(Mesh(tmp_path, "lab").identity("a")) as a:
-        with child_of(tmp_path, a.port, membership) as child:
+        with child_of(tmp_path, a.port) as child:
             wait_for(lambda: a.kinds("b") == ["joined"], "b has joined")
             first = a.last("b").event.record.incarnation
             child.send_signal(signal.SIGKILL)
@@ -38,14 +36,14 @@ def test_a_process_that_is_killed_is_dead_before_its_silence_says_so_and_known_w
             wait_for(lambda: "died" in a.kinds("b"), "b is dead")
             # Its connections told it. (How soon: perf/membership.py.)
             assert time.monotonic() - killed_at < zmesh.Timings().dead_after_s
-        with child_of(tmp_path, a.port, membership):
+        with child_of(tmp_path, a.port):
             wait_for(lambda: a.kinds("b")[-1] == "joined", "b is back")
             assert a.last("b").event.record.incarnation > first
         assert a.incidents() == []
 
 
-def test_a_process_that_was_stopped_comes_back_as_itself_and_doubts_nobody(tmp_path: Path, membership: str) -> None:
-    with Node(Mesh(tmp_path, "lab").identity("a")) as a, child_of(tmp_path, a.port, membership) as child:
+def test_a_process_that_was_stopped_comes_back_as_itself_and_doubts_nobody(tmp_path: Path) -> None:
+    with Node(Mesh(tmp_path, "lab").identity("a")) as a, child_of(tmp_path, a.port) as child:
         wait_for(lambda: a.kinds("b") == ["joined"], "b has joined")
         child.send_signal(signal.SIGSTOP)
         wait_for(lambda: a.kinds("b") == ["joined", "suspected", "died"], "b is given up")

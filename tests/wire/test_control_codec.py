@@ -12,27 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wire.test_control_vectors import FIRST_INTRODUCTION_KIND, FRAMES
-from zmesh.core.introduction.messages import Rejection
-from zmesh.core.membership.messages import AgentRecord, Contact, Contacts, Goodbye, Heartbeat, NodeRecord, RecordAnswer
+from tests.wire.test_control_vectors import FRAMES
+from tests.wire.test_control_vectors import RECORD as RECORD_NAME
+from zmesh.core.introduction.messages import Hello, Rejection
+from zmesh.core.membership.member import AgentRecord, Contact, NodeRecord
+from zmesh.core.membership.records import MAX_RECORD_BYTES
 from zmesh.errors import ConfigurationError, MessageTooLarge, ProtocolViolation
-from zmesh.wire.control import (
-    MAX_CONTROL_BYTES,
-    MAX_INTRODUCTION_BYTES,
-    check_agent,
-    decode_control,
-    decode_introduction,
-    encode_control,
-    encode_introduction,
-)
+from zmesh.wire.introduction import MAX_INTRODUCTION_BYTES, decode_introduction, encode_introduction
+from zmesh.wire.record import check_agent, decode_record, encode_record
 
 RECORD = NodeRecord("desk", 5, 1, b"c", "m", ("10.0.0.5",), 7650, 7651, 7652, 7653)
 Decoder = Callable[[bytes], object]
 
 
 def decoder_of(name: str) -> Decoder:
-    is_introduction = msgpack.unpackb(FRAMES[name][1:])[0] >= FIRST_INTRODUCTION_KIND
-    return decode_introduction if is_introduction else decode_control
+    return decode_record if name == RECORD_NAME else decode_introduction
 
 
 def violation(decode: Decoder, data: bytes) -> str:
@@ -62,25 +56,20 @@ def test_trailing_bytes(name: str) -> None:
 def test_fields_that_a_later_version_appends_are_skipped(name: str) -> None:
     fields = msgpack.unpackb(FRAMES[name][1:])
     decode = decoder_of(name)
-    if name in ("heartbeat", "probe"):
-        assert decode(frame(*fields, False, {"new": [1, 2]})) in (decode(FRAMES[name]), Heartbeat(*fields[1:]))
-    else:
-        assert decode(frame(*fields, 17, {"new": [1, 2]})) == decode(FRAMES[name])
+    assert decode(frame(*fields, 17, {"new": [1, 2]})) == decode(FRAMES[name])
 
 
 def test_an_agent_of_a_node_that_knows_no_health_checks_is_well() -> None:
-    kind, record = msgpack.unpackb(FRAMES["record-answer"][1:])
-    record[10] = [agent[:3] for agent in record[10]]
-    answer = decode_control(frame(kind, record))
-    assert isinstance(answer, RecordAnswer)
-    assert [agent.healthy for agent in answer.record.agents] == [True, True]
+    fields = msgpack.unpackb(FRAMES[RECORD_NAME][1:])
+    fields[10] = [agent[:3] for agent in fields[10]]
+    assert [agent.healthy for agent in decode_record(frame(*fields)).agents] == [True, True]
 
 
 def test_fields_that_a_later_version_appends_to_an_agent_are_skipped() -> None:
     """As a node that knows no health checks does with what this one sends."""
-    kind, record = msgpack.unpackb(FRAMES["record-answer"][1:])
-    record[10] = [[*agent, "new"] for agent in record[10]]
-    assert decode_control(frame(kind, record)) == decode_control(FRAMES["record-answer"])
+    fields = msgpack.unpackb(FRAMES[RECORD_NAME][1:])
+    fields[10] = [[*agent, "new"] for agent in fields[10]]
+    assert decode_record(frame(*fields)) == decode_record(FRAMES[RECORD_NAME])
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -103,7 +92,7 @@ def decode_or_violation(decode: Decoder, data: bytes) -> None:
 
 @given(st.binary(max_size=300))
 def test_garbage(data: bytes) -> None:
-    for decode in (decode_control, decode_introduction):
+    for decode in (decode_record, decode_introduction):
         decode_or_violation(decode, data)
         decode_or_violation(decode, b"\x01" + data)
 
@@ -120,26 +109,29 @@ def test_spliced(name: str, chance: random.Random) -> None:
 def test_every_other_version_is_refused() -> None:
     for version in range(256):
         if version != 1:
-            assert violation(decode_control, bytes([version]) + FRAMES["goodbye"][1:]) == "wrong_version"
+            assert violation(decode_introduction, bytes([version]) + FRAMES["hello"][1:]) == "wrong_version"
+            assert violation(decode_record, bytes([version]) + FRAMES[RECORD_NAME][1:]) == "wrong_version"
 
 
-def test_the_planes_do_not_mix() -> None:
-    assert violation(decode_control, FRAMES["hello"]) == "malformed_frame"
-    assert violation(decode_introduction, FRAMES["heartbeat"]) == "malformed_frame"
-    assert violation(decode_control, frame(99, 1)) == "malformed_frame"
+def test_what_is_something_else() -> None:
+    assert violation(decode_record, FRAMES["hello"]) == "malformed_frame"
+    assert violation(decode_introduction, FRAMES[RECORD_NAME]) == "malformed_frame"
+    assert violation(decode_introduction, frame(99, 1)) == "malformed_frame"
 
 
 def test_nesting_does_not_end_the_process() -> None:
-    assert violation(decode_control, b"\x01" + b"\x91" * 100_000) == "malformed_frame"
-    assert violation(decode_control, b"\x01\x96\x01\x01\x01\x01\xc2" + b"\x91" * 100_000 + b"\xc0") == "malformed_frame"
+    for decode in (decode_record, decode_introduction):
+        assert violation(decode, b"\x01" + b"\x91" * 16_000) == "malformed_frame"
+    nested = FRAMES[RECORD_NAME][:-1] + b"\x91" * 100_000 + b"\xc0"
+    assert violation(decode_record, nested) == "malformed_frame"
 
 
 def test_oversize_frames_are_neither_read_nor_made() -> None:
-    assert violation(decode_control, b"\x01" + bytes(MAX_CONTROL_BYTES)) == "oversize_frame"
+    assert violation(decode_record, b"\x01" + bytes(MAX_RECORD_BYTES)) == "oversize_frame"
     assert violation(decode_introduction, b"\x01" + bytes(MAX_INTRODUCTION_BYTES)) == "oversize_frame"
     agents = tuple(AgentRecord(number, (), {"text": "x" * 60_000}) for number in range(200))
     with pytest.raises(MessageTooLarge, match="exceeds the limit"):
-        encode_control(RecordAnswer(replace(RECORD, agents=agents)))
+        encode_record(replace(RECORD, agents=agents))
     with pytest.raises(MessageTooLarge, match="exceeds the limit"):
         encode_introduction(Rejection("no", "x" * 20_000))
 
@@ -164,28 +156,30 @@ BAD_CONTACTS = [
 
 @pytest.mark.parametrize("contact", BAD_CONTACTS, ids=repr)
 def test_a_contact_that_breaks_a_limit(contact: Contact) -> None:
-    assert violation(decode_control, encode_control(Contacts((contact,)))) == "malformed_frame"
+    hello = Hello((2,), "mesh", b"", contact)
+    assert violation(decode_introduction, encode_introduction(hello)) == "malformed_frame"
 
 
 def test_limits_of_records_and_messages() -> None:
     twice = replace(RECORD, agents=(AgentRecord(1), AgentRecord(1)))
-    assert violation(decode_control, encode_control(RecordAnswer(twice))) == "malformed_frame"
+    assert violation(decode_record, encode_record(twice)) == "malformed_frame"
     many = replace(RECORD, agents=tuple(AgentRecord(number) for number in range(10_001)))
-    assert violation(decode_control, encode_control(RecordAnswer(many))) == "malformed_frame"
+    assert violation(decode_record, encode_record(many)) == "malformed_frame"
     chain = replace(RECORD, certificate=bytes(4097))
-    assert violation(decode_control, encode_control(RecordAnswer(chain))) == "malformed_frame"
-    contacts = Contacts((Contact("desk", 1, (), 7650, ""),) * 1025)
-    assert violation(decode_control, encode_control(contacts)) == "malformed_frame"
-    assert violation(decode_control, frame(5, -1)) == violation(decode_control, frame(5, True)) == "malformed_frame"
-    assert decode_control(frame(5, (1 << 63) - 1)) == Goodbye((1 << 63) - 1)
-    assert violation(decode_control, frame(5, 1 << 63)) == "malformed_frame"
+    assert violation(decode_record, encode_record(chain)) == "malformed_frame"
+    for incarnation, expected in ((-1, False), ((1 << 63) - 1, True), (1 << 63, False)):
+        data = encode_record(replace(RECORD, incarnation=incarnation))
+        if expected:
+            assert decode_record(data).incarnation == incarnation
+        else:
+            assert violation(decode_record, data) == "malformed_frame"
     assert violation(decode_introduction, frame(18, "Not A Word", "")) == "malformed_frame"
 
 
 def test_the_largest_record_passes() -> None:
     agents = tuple(AgentRecord(number, ("echo", "summarize"), {"model": "x" * 100}) for number in range(10_000))
-    message = RecordAnswer(replace(RECORD, agents=agents))
-    assert decode_control(encode_control(message)) == message
+    record = replace(RECORD, agents=agents)
+    assert decode_record(encode_record(record)) == record
 
 
 def test_agents_are_checked_before_they_are_announced() -> None:

@@ -13,10 +13,11 @@ import zmq
 
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.monitor import DIALLER_EVENTS, SocketMonitor
+from zmesh.runtime.peer import Route
 from zmesh.runtime.ports import HANDSHAKE_MS, KEEPALIVE, endpoint
 from zmesh.security import Identity
 
-__all__ = ["Links", "Route", "client_socket"]
+__all__ = ["Links", "client_socket"]
 
 RECONNECT_MS = 50  # short at first, so that a restarted node is found before it is missed
 RECONNECT_MAX_MS = 1000  # the link to a dead node is closed, so this never goes on for long
@@ -49,15 +50,6 @@ def client_socket(
     for option, value in KEEPALIVE.items():
         dealer.setsockopt(option, value)
     return dealer
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a node's control socket is, and the key it must have."""
-
-    host: str
-    port: int
-    curve_public: bytes
 
 
 @dataclass(slots=True)

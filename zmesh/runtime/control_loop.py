@@ -12,18 +12,19 @@ from typing import Final
 import zmq
 
 from zmesh.config import Timings
-from zmesh.core.membership.messages import AgentRecord, NodeRecord
+from zmesh.core.membership.member import AgentRecord, NodeRecord
 from zmesh.model import now_ms
-from zmesh.runtime.control_choice import make_members
-from zmesh.runtime.control_interface import MemberDriver, MemberParts
+from zmesh.runtime.admission import AllowList
 from zmesh.runtime.control_links import Links
 from zmesh.runtime.control_listeners import ListenerWatch
 from zmesh.runtime.control_meetings import Meetings
+from zmesh.runtime.control_members import Members
 from zmesh.runtime.control_notices import ControlNotice, IncidentLog
+from zmesh.runtime.control_parts import MemberParts
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.introduction import IntroductionServer
 from zmesh.runtime.ports import BoundSockets
-from zmesh.runtime.zap import AllowList, ZapHandler
+from zmesh.runtime.zap import ZapHandler
 from zmesh.security import Authority, Identity, Verifier
 
 __all__ = ["ControlLoop", "Trust"]
@@ -75,7 +76,7 @@ class ControlLoop:
         self._review_at = 0.0
         self._is_running = True
 
-    def _make_members(self, record: NodeRecord, notify: Callable[[ControlNotice], None]) -> MemberDriver:
+    def _make_members(self, record: NodeRecord, notify: Callable[[ControlNotice], None]) -> Members:
         parts = MemberParts(
             record=record,
             timings=self._timings,
@@ -90,7 +91,7 @@ class ControlLoop:
             clock=time.monotonic,
             notify=notify,
         )
-        return make_members(parts)
+        return Members(parts)
 
     def _make_meetings(self, context: zmq.Context[zmq.Socket[bytes]]) -> Meetings:
         return Meetings(

@@ -21,18 +21,19 @@ from zmesh.core.introduction.messages import (
     SeedUnanswered,
     Welcome,
 )
-from zmesh.core.membership.messages import Contact
+from zmesh.core.membership.member import Contact
 from zmesh.errors import ProtocolViolation
 from zmesh.model import now_ms
-from zmesh.runtime.control_interface import MemberDriver
-from zmesh.runtime.control_links import Route
+from zmesh.runtime.admission import AllowList
+from zmesh.runtime.control_members import Members
 from zmesh.runtime.control_notices import IncidentLog
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.introduction import Dials
+from zmesh.runtime.peer import Route
 from zmesh.runtime.ports import endpoint
-from zmesh.runtime.zap import AllowList
 from zmesh.security import CertificateRefused, Identity, VerifiedCertificate, Verifier
-from zmesh.wire.control import CONTROL_VERSION, decode_introduction
+from zmesh.wire.introduction import decode_introduction
+from zmesh.wire.membership import CONTROL_VERSION
 
 __all__ = ["Meetings"]
 
@@ -41,12 +42,13 @@ FAILURES_TOLD = 3  # failed handshakes of one dial: fewer may be a node that was
 NOT_OURS = "what answers there is not a node of this mesh"
 _WHY = {
     "duplicate_name": "a running node of the mesh has this name already: choose another",
-    "superseded": "a node of this name that was started later is running: choose another name, or stop that one",
+    "superseded": "a node of this name that was started later is, or was lately, in the mesh: stop that one, choose "
+    "another name, or, if the clock of its machine was set back, set it right",
 }
 
 
 class Meetings:
-    """Meets nodes on behalf of a ``MemberDriver``. Used on the control thread alone."""
+    """Meets nodes on behalf of a ``Members``. Used on the control thread alone."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class Meetings:
         timings: Timings,
         chance: random.Random,
         reactor: Reactor,
-        members: MemberDriver,
+        members: Members,
         allowed: AllowList,
         incidents: IncidentLog,
         clock: Callable[[], float],
@@ -112,7 +114,7 @@ class Meetings:
             return Rejection("self", "this is the node that asks")
         if refusal:
             reason = f"a second node that calls itself {contact.node_id} was refused: {_WHY[refusal]}"
-            self._incidents.report("duplicate_name", contact.node_id, reason)
+            self._incidents.report(refusal, contact.node_id, reason)
             return Rejection(refusal, _WHY[refusal])
         self._allowed.admit(verified, hello.certificate)
         self.completed += 1
@@ -155,7 +157,7 @@ class Meetings:
         elif refused == "self":
             self._do(self._dialler.rejected(self._clock(), dial, "self", ""))
         elif refused:
-            self._refuse(dial, address, "duplicate_name", f"{contact.node_id}: {_WHY[refused]}")
+            self._refuse(dial, address, refused, f"{contact.node_id}: {_WHY[refused]}")
         else:
             self._proved[contact.node_id] = (verified, welcome.certificate)
             self._do(self._dialler.answered(self._clock(), dial, contact, address[0]))

@@ -21,7 +21,7 @@ from zmesh.runtime.control_resolver import Resolver, is_literal
 from zmesh.runtime.ports import endpoint
 from zmesh.security import EnrolAnswer, Invitation, NodeKeys, make_request, open_answer
 from zmesh.security import Enrolled as VerifiedEnrolment
-from zmesh.wire.control import decode_introduction, encode_introduction
+from zmesh.wire.introduction import decode_introduction, encode_introduction
 
 __all__ = ["enrol"]
 

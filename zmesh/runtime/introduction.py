@@ -22,7 +22,8 @@ from zmesh.runtime.control_resolver import Resolver, is_literal
 from zmesh.runtime.monitor import DIALLER_EVENTS, SocketMonitor
 from zmesh.runtime.ports import endpoint
 from zmesh.security import Authority, CertificateRefused, EnrolRequest, Identity, VerifiedCertificate, Verifier
-from zmesh.wire.control import CONTROL_VERSION, decode_introduction, encode_introduction
+from zmesh.wire.introduction import decode_introduction, encode_introduction
+from zmesh.wire.membership import CONTROL_VERSION
 
 __all__ = ["Dials", "IntroductionServer"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PeerAddress", "endpoint_of"]
+__all__ = ["PeerAddress", "Route", "endpoint_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +12,15 @@ class PeerAddress:
     """Where one of a peer's sockets listens, and the key it must prove."""
 
     endpoint: str
+    curve_public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a node's control socket is, and the key it must have."""
+
+    host: str
+    port: int
     curve_public: bytes
 
 

@@ -13,7 +13,8 @@ from zmesh.address import DEFAULT_PORT, PORTS_PER_NODE
 from zmesh.errors import AddressInUse, ConfigurationError
 from zmesh.runtime.monitor import LISTENER_EVENTS, SocketMonitor
 from zmesh.security import Identity
-from zmesh.wire.control import MAX_CONTROL_BYTES, MAX_INTRODUCTION_BYTES
+from zmesh.wire.introduction import MAX_INTRODUCTION_BYTES
+from zmesh.wire.membership import MAX_MEMBERSHIP_BYTES
 
 __all__ = ["ZAP_DOMAINS", "BoundSockets", "bind_port_block", "endpoint"]
 
@@ -107,7 +108,7 @@ def _create(
 ) -> BoundSockets:
     settings: list[tuple[int, bytes, _Options]] = [
         (zmq.ROUTER, identity.gate_secret, {zmq.MAXMSGSIZE: MAX_INTRODUCTION_BYTES + CURVE_BYTES}),
-        (zmq.ROUTER, identity.curve_secret, {zmq.MAXMSGSIZE: MAX_CONTROL_BYTES + CURVE_BYTES}),
+        (zmq.ROUTER, identity.curve_secret, {zmq.MAXMSGSIZE: MAX_MEMBERSHIP_BYTES + CURVE_BYTES}),
         (zmq.ROUTER, identity.curve_secret, extra[0]),
         (zmq.XPUB, identity.curve_secret, extra[1]),
     ]

@@ -1,4 +1,4 @@
-"""Who may connect: the ZAP handler (ZeroMQ RFC 27) and the list of keys it consults.
+"""Who may connect: the ZAP handler (ZeroMQ RFC 27), which consults the list of keys in ``admission``.
 
 Its socket is bound when it is made, so that CURVE sockets bound after that have a handler; it answers once the control
 thread polls it. The User-Id that it gives is what every frame's sender is known by.
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import zmq
 
+from zmesh.runtime.admission import AllowList
 from zmesh.runtime.control_notices import IncidentLog
 from zmesh.runtime.ports import ZAP_DOMAINS
-from zmesh.security import VerifiedCertificate
 from zmesh.security.keys import z85_encode
 
-__all__ = ["Admitted", "AllowList", "ZapHandler"]
+__all__ = ["ZapHandler"]
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_VERSION = b"1.0"
@@ -32,54 +32,12 @@ OK, RETRY, REFUSED = b"200", b"300", b"400"
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """A node whose certificate has been verified."""
-
-    node_id: str
-    curve_public: bytes
-    fingerprint: str
-    certificate: bytes
-    not_after_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Stranger:
     """Somebody with an unknown key, since when (monotonic seconds), where, and whence."""
 
     since: float
     domain: str
     address: str
-
-
-class AllowList:
-    """The admitted nodes, one key each. Used on the control thread alone."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[bytes, Admitted] = {}
-        self._by_name: dict[str, Admitted] = {}
-
-    def admit(self, verified: VerifiedCertificate, certificate: bytes) -> Admitted:
-        """Let the node connect with the key in its certificate, and with no other from now on."""
-        admitted = Admitted(
-            verified.name, verified.curve_public, verified.fingerprint, certificate, verified.not_after_ms
-        )
-        self.forget(verified.name)
-        self._by_key[admitted.curve_public] = self._by_name[admitted.node_id] = admitted
-        return admitted
-
-    def forget(self, node_id: str) -> None:
-        """Let it introduce itself anew, should it come back."""
-        previous = self._by_name.pop(node_id, None)
-        if previous is not None:
-            self._by_key.pop(previous.curve_public, None)
-
-    def by_key(self, curve_public: bytes) -> Admitted | None:
-        """The node with that key."""
-        return self._by_key.get(curve_public)
-
-    def by_name(self, node_id: str) -> Admitted | None:
-        """The node of that name."""
-        return self._by_name.get(node_id)
 
 
 class ZapHandler:

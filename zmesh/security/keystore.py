@@ -38,8 +38,9 @@ __all__ = ["Claim", "Keystore", "RunningNode", "default_node_name"]
 class Claim:
     """The right to run as ``identity``, held until released or until the process ends."""
 
-    def __init__(self, identity: Identity, claimed: Claimed | None) -> None:
+    def __init__(self, identity: Identity, claimed: Claimed | None, incarnation: int) -> None:
         self.identity = identity  # its owner may put a renewed one here
+        self.incarnation = incarnation  # greater than those of all earlier starts of this node
         self._claimed = claimed
 
     def __repr__(self) -> str:
@@ -130,9 +131,13 @@ class Keystore:
         registrar = self._registrar(mesh)
         with self._nodes.guard():
             if client:
-                return Claim(_identity(mesh, registrar.throwaway(node_id, now_ms)), None)
+                return Claim(_identity(mesh, registrar.throwaway(node_id, now_ms)), None, now_ms)
             node, claimed = registrar.take(node_id, now_ms)
-            return Claim(_identity(mesh, node), claimed)
+            try:
+                return Claim(_identity(mesh, node), claimed, claimed.new_incarnation(now_ms))
+            except BaseException:
+                claimed.release()
+                raise
 
     def renew(self, identity: Identity, *, client: bool, now_ms: int) -> Identity:
         """The identity of a running node with a certificate that is good for longer, where this machine can make one.

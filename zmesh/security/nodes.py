@@ -19,6 +19,8 @@ from zmesh.security.stored import IdentityFile, load, save
 __all__ = ["Claimed", "NodeStore", "RunningNode", "StoredNode"]
 
 GUARD_TIMEOUT_S = 10.0  # the guard is held for milliseconds; this long only by a process that was stopped
+CLOCK_SET_BACK_MS = 1_000_000  # sessions are numbered from the incarnation on: more than a node opens in one life
+MAX_DIGITS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,27 @@ class Claimed:
 
     def __init__(self, directory: Path, node_id: str, lock: FileLock) -> None:
         self._announcement = directory / "running.json"
+        self._last_incarnation = directory / "incarnation"
         self._node_id = node_id
         self._lock = lock
+
+    def new_incarnation(self, now_ms: int) -> int:
+        """The wall clock, or more: above all earlier starts of the node and their sessions, wherever the clock was.
+
+        Raises ``KeystoreError``.
+        """
+        last = self._read_incarnation()
+        incarnation = now_ms if now_ms > last else last + CLOCK_SET_BACK_MS
+        write_private(self._last_incarnation, str(incarnation).encode())
+        return incarnation
+
+    def _read_incarnation(self) -> int:
+        data = read_private(self._last_incarnation)
+        if data is None:
+            return 0
+        if not (data.isdigit() and len(data) < MAX_DIGITS):
+            raise KeystoreError(f"the file {self._last_incarnation} is damaged: remove it")
+        return int(data)
 
     def announce(self, addresses: Sequence[str]) -> None:
         """Tell other processes of this home that the node runs, and where. Raises ``KeystoreError``."""

@@ -38,8 +38,10 @@ class Host:
         "changed_at",
         "clock",
         "cost_s",
+        "has_power",
         "identity",
         "inbox",
+        "incarnation",
         "is_open",
         "is_paused",
         "links",
@@ -65,6 +67,8 @@ class Host:
         self.streams: list[Stream] = []  # of the present process
         self.chance = stream(world.seed, "network", name).random
         self.is_open = False  # up, and takes inputs at once
+        self.incarnation = 0  # the last that ``new_incarnation`` gave
+        self.has_power = True  # so that its kernel answers for processes that are gone
         self.cost_s = 0.0  # of computing, for every input: a slow node
         self.busy_s = 0.0  # of this input so far: what is sent now leaves so much later
         self.sent = self.sent_bytes = self.received = 0
@@ -88,6 +92,11 @@ class Host:
     def wall_ms(self) -> int:
         """The wall clock, in ms since the epoch."""
         return self.clock.wall_ms(self.world.now)
+
+    def new_incarnation(self) -> int:
+        """The wall clock in ms, but above all that were given before: as a file would keep it."""
+        self.incarnation = max(self.wall_ms, self.incarnation + 1)
+        return self.incarnation
 
     def random(self, purpose: str) -> random.Random:
         """A random stream for one purpose of the present run."""
@@ -139,7 +148,7 @@ class Host:
         if self.run:
             self.changed_at = self.world.now
         self.run += 1
-        self.is_open = True
+        self.is_open = self.has_power = True
         self.process = process = self.program(self)
         take_input(self, process.start, ())
         return process
@@ -160,6 +169,7 @@ class Host:
         if self._disk is not None:
             self._disk.power_off()
         self._end()
+        self.has_power = False
 
     def _end(self) -> None:
         self.changed_at = self.world.now

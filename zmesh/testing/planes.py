@@ -15,13 +15,14 @@ from typing import Any, Final
 
 from zmesh.address import parse_peer_address
 from zmesh.config import NetworkConfig
-from zmesh.core.membership.messages import NodeRecord
+from zmesh.core.membership.member import NodeRecord
 from zmesh.errors import KeystoreError, UsageError
 from zmesh.planes import Standing
 from zmesh.runtime.control_notices import ControlNotice, IncidentNotice
+from zmesh.runtime.control_settings import membership_settings
 from zmesh.security import Authority, Identity, RunningNode
 from zmesh.testing.carrier import CARRIED, SimulatedCarrier
-from zmesh.testing.control import ControlProcess, SimulatedControl, is_control, key_of, membership_timings
+from zmesh.testing.control import ControlProcess, SimulatedControl, is_control, key_of
 from zmesh.testing.host import Host
 from zmesh.testing.loop import VirtualLoop
 
@@ -35,7 +36,8 @@ class SimulatedStanding:
 
     addresses: tuple[str, ...] = ()
 
-    def __init__(self, node_id: str, mesh: str) -> None:
+    def __init__(self, node_id: str, mesh: str, incarnation: int) -> None:
+        self.incarnation = incarnation
         self.identity = Identity(
             node_id=node_id,
             mesh=mesh,
@@ -103,7 +105,7 @@ class SimulatedSearch:
             known = self._control.view()
             for address in dict.fromkeys((*self._given, *(self._host.world.hosts if self._everybody else ()))):
                 if address != self._host.address and address not in known:
-                    self._control.dial("", (address,))
+                    self._control.dial((address,))
             await asyncio.sleep(SEARCH_INTERVAL_S)
 
 
@@ -111,13 +113,18 @@ class OpenSimulatedPlanes:
     """See ``OpenPlanes``."""
 
     def __init__(
-        self, host: Host, loop: VirtualLoop, config: NetworkConfig, notify: Callable[[ControlNotice], None]
+        self,
+        host: Host,
+        loop: VirtualLoop,
+        config: NetworkConfig,
+        incarnation: int,
+        notify: Callable[[ControlNotice], None],
     ) -> None:
         self._host = host
         self._config = config
         self.carrier = SimulatedCarrier(host, loop)
-        timings = membership_timings(config.effective_timings)
-        self.process = ControlProcess(host, timings, config.client, notify)
+        settings = membership_settings(config.effective_timings)
+        self.process = ControlProcess(host, settings, incarnation, config.client, notify)
         self.control = SimulatedControl(self.process)
         self.is_serving = False  # the control plane
         self.is_open = True
@@ -165,7 +172,7 @@ class SimulatedPlanes:
         """Raises ``UsageError`` for a node that is not called as its host is."""
         if config.node_id not in (None, self._host.identity):
             raise UsageError(f"on the simulated host {self._host.identity} a node has that name, not {config.node_id}")
-        return SimulatedStanding(self._host.identity, config.mesh_name)
+        return SimulatedStanding(self._host.identity, config.mesh_name, self._host.new_incarnation())
 
     def open(
         self, config: NetworkConfig, standing: Standing, notify: Callable[[ControlNotice], None]
@@ -173,7 +180,7 @@ class SimulatedPlanes:
         """Raises ``UsageError`` where a network is joined here already."""
         if self._open is not None and self._open.is_open:
             raise UsageError(f"a network is joined on the simulated host {self._host.identity} already")
-        self._open = OpenSimulatedPlanes(self._host, self._loop, config, notify)
+        self._open = OpenSimulatedPlanes(self._host, self._loop, config, standing.incarnation, notify)
         return self._open
 
     # -- for the process -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from zmesh.core.introduction.messages import (
     OpenDial,
     SeedUnanswered,
 )
-from zmesh.core.membership.messages import Contact
+from zmesh.core.membership.member import Contact
 from zmesh.errors import InternalError
 
 B = Contact("b", 5, ("10.0.0.1", "10.0.0.2", "fd00::1"), 7650, "m")
