@@ -60,3 +60,26 @@ def test_who_is_no_member_does_not_start(founder: Keystore, tmp_path: Path, monk
     with pytest.raises(InvitationError, match="nobody has let this machine in"):
         take(founder, tmp_path / "home", "tcp://127.0.0.1:1")
     assert not (tmp_path / "home").exists()
+
+
+def test_a_mesh_that_is_just_being_made_is_not_taken_for_one(founder: Keystore, tmp_path: Path) -> None:
+    """It is made in a hidden directory, which gets its name when it is whole."""
+    home = tmp_path / "home"
+    half = home / ".lab.0123456789ab"
+    half.mkdir(parents=True)
+    (half / "mesh.msgpack").write_bytes(b"")
+    assert NetworkConfig(home=home).mesh_name == "default"
+
+
+def test_each_start_of_a_node_is_numbered_above_the_last_whatever_the_clock_says(
+    founder: Keystore, tmp_path: Path
+) -> None:
+    at_ms = now_ms()
+    numbers: list[int] = []
+    for clock_ms in (at_ms, at_ms + 5, at_ms + 5, at_ms - DAY_MS):
+        claim = founder.claim("desk", client=False, now_ms=clock_ms)
+        numbers.append(claim.incarnation)
+        claim.release()
+    assert numbers[:2] == [at_ms, at_ms + 5]  # the clock, as long as it goes forwards
+    assert numbers == sorted(set(numbers))
+    assert numbers[3] - numbers[2] >= 1_000_000  # room for the sessions of the life before

@@ -87,7 +87,8 @@ class NetworkConfig:
         """The mesh's directory in the home: as configured, else the only one there, else "default"."""
         if self.mesh is not None:
             return self.mesh
-        there = sorted(path.parent.name for path in self.home.glob("*/mesh.msgpack"))
+        # Not the hidden ones: a mesh that another process is just now making has such a name until it is whole.
+        there = sorted(path.parent.name for path in self.home.glob("[!.]*/mesh.msgpack"))
         if len(there) > 1 and DEFAULT_MESH not in there:
             raise ConfigurationError(
                 f"{self.home} holds the meshes {', '.join(there)}: say which with mesh=, or --mesh"

@@ -181,7 +181,7 @@ def test_a_second_node_of_the_same_name_is_told_so(pair: tuple[Node, Node], mesh
         older.dial(a)
         wait_for(lambda: older.incidents("refused_by_peer"), "the older one is refused")
         assert "later" in older.incidents("refused_by_peer")[0].reason
-        wait_for(lambda: a.incidents("duplicate_name"), "a reports it")
+        wait_for(lambda: a.incidents("superseded"), "a reports it")
         assert a.kinds("b") == ["joined"]
 
 

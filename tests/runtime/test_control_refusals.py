@@ -23,7 +23,7 @@ from zmesh.runtime.control_listeners import addresses_beside
 from zmesh.security import Identity, NodeKeys
 from zmesh.security.keys import signing_public_of
 from zmesh.wire.introduction import decode_introduction, encode_introduction
-from zmesh.wire.membership import encode_membership
+from zmesh.wire.membership import CONTROL_VERSION, encode_membership
 
 YEAR_MS = 365 * 86_400_000
 
@@ -58,7 +58,7 @@ def client(identity: Identity | NodeKeys, server_key: bytes, port: int) -> Itera
 
 def hello_of(identity: Identity, node: Node) -> Hello:
     contact = replace(contact_of(node.record), node_id=identity.node_id, incarnation=1)
-    return Hello((1,), identity.mesh_id, identity.certificate, contact)
+    return Hello((CONTROL_VERSION,), identity.mesh_id, identity.certificate, contact)
 
 
 def answer_to(hello: Hello, identity: Identity, node: Node) -> object:
@@ -206,7 +206,7 @@ def test_bad_certificates_are_refused(pair: tuple[Node, Node], mesh: Mesh, tmp_p
     assert rejection_of(replace(hello, certificate=b"\x90"), good, a) == "malformed"
     assert rejection_of(hello, replace(mesh.identity("z"), node_id="x"), a) == "wrong_key"  # somebody else's
     assert rejection_of(replace(hello, contact=replace(hello.contact, node_id="b")), good, a) == "wrong_name"
-    assert rejection_of(replace(hello, versions=(2, 3)), good, a) == "version"
+    assert rejection_of(replace(hello, versions=(1, 3)), good, a) == "version"
     assert a.plane.statistics().incidents == {"refused_introduction": 8}
     assert len(a.incidents()) == 1  # all from one address
 

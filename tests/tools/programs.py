@@ -146,6 +146,14 @@ class Program:
         """Send a signal."""
         self._process.send_signal(signum)
 
+    def wait_until_it_reads(self) -> None:
+        """Wait until it waits for standard input, which the kernel tells: in a `read` of descriptor 0."""
+        call = Path(f"/proc/{self._process.pid}/syscall")
+        deadline = time.monotonic() + PATIENCE_S
+        while call.read_text(encoding="ascii").split()[:2] not in (["0", "0x0"], ["63", "0x0"]):  # x86-64, arm64
+            assert time.monotonic() < deadline, "it does not read"
+            time.sleep(0.005)
+
     def interrupt_until_it_ends(self) -> int:
         """Ctrl-C, again and again, as people do. Returns the exit code."""
         deadline = time.monotonic() + PATIENCE_S
