@@ -253,3 +253,17 @@ def test_a_pace_must_leave_time_for_an_answer() -> None:
 def test_presets_are_ordered_from_fast_to_patient() -> None:
     paces = [PRESETS[name].wide for name in ("local", "lan", "wan")]
     assert paces == sorted(paces, key=lambda pace: pace.accuse_after_s)
+
+
+def test_what_a_node_said_of_itself_while_alone_is_in_the_views_that_follow() -> None:
+    """Nobody heard it then, and the hello that would tell of it may be lost (a seed of a storm over agents found it)."""
+    machine = Membership(alive("n0"), SETTINGS, SimulatedNotary(SEALS, "n0"), random.Random(1), record=b"one")
+    machine.handle_timeout(0.0)
+    machine.restate(0.5, record=b"two")
+    machine.receive(1.0, "n1", Hello(alive("n1"), 0, 0))
+    while len(machine.view) < 2 or machine.view.members["n0"] != machine.own:
+        deadline = machine.next_deadline()
+        assert deadline is not None
+        assert deadline < 30.0, "it never is"
+        machine.handle_timeout(deadline)
+    assert machine.own.version == 2

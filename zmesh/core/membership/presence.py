@@ -77,7 +77,13 @@ class Presence:
         self._settle_due()
 
     def seen_in_view(self, alive: Alive) -> None:
-        """A view has us, by this statement of ours: that ends our end, if it outlives it."""
+        """A view has us, by this statement of ours: that ends our end, if it outlives it.
+
+        By an earlier one than we make now (we were alone when we made it, and nobody has heard of it): we ask again.
+        """
+        ledger = self._ledger
+        if alive.order < ledger.own.order and len(ledger.view) > 1 and not self.is_out:
+            self._petitions.put(ledger.own)
         if alive.order >= self._ledger.own.order and outlives(alive, self._end):
             self._end = None
             self._return_at = FOREVER
