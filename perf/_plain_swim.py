@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from _swarm import GossipOnly
 
-from zmesh.core.overlay.messages import KnockOutcome
-from zmesh.core.overlay.settings import OverlaySettings
-from zmesh.core.overlay.watch import Watching
+from zmesh.core.membership.messages import KnockOutcome
+from zmesh.core.membership.settings import MembershipSettings
+from zmesh.core.membership.watch import Watching
 
 __all__ = ["PlainSwim", "plain_settings"]
 
@@ -34,6 +34,6 @@ class PlainSwim(GossipOnly):
     watching_type = _PlainWatching
 
 
-def plain_settings(settings: OverlaySettings) -> OverlaySettings:
+def plain_settings(settings: MembershipSettings) -> MembershipSettings:
     """One accuser is enough, whatever the others say."""
     return replace(settings, quorum=1, agreement=0.0)

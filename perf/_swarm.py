@@ -1,6 +1,6 @@
 """A mesh of the overlay machine in the simulator, ready to be measured: who was told what when, and what was sent.
 
-Bytes are those of the frames as ``zmesh.wire.overlay`` encodes them, and what ZMTP and CURVE add to each. What TCP and
+Bytes are those of the frames as ``zmesh.wire.membership`` encodes them, and what ZMTP and CURVE add to each. What TCP and
 IP add depends on how the kernel packs; ``TCP_IP_BYTES`` is what it is where every frame has a packet of its own.
 """
 
@@ -11,15 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from zmesh.core.membership.messages import MemberEventKind
-from zmesh.core.overlay.machine import Overlay
-from zmesh.core.overlay.messages import Heartbeat, OverlayMessage
-from zmesh.core.overlay.records import RecordStore
-from zmesh.core.overlay.settings import OverlaySettings
-from zmesh.core.overlay.statements import Alive, Gone
+from zmesh.core.membership.member import MemberEventKind
+
+from zmesh.core.membership.machine import Membership
+from zmesh.core.membership.messages import Heartbeat, MembershipMessage
+from zmesh.core.membership.records import RecordStore
+from zmesh.core.membership.settings import MembershipSettings
+from zmesh.core.membership.statements import Alive, Gone
 from zmesh.testing import LAN, Conditions, World
-from zmesh.testing.subjects.overlay_mesh import OverlayMesh, OverlayProcess
-from zmesh.wire.overlay import encode_overlay
+from zmesh.testing.subjects.membership_mesh import MembershipMesh, MembershipProcess
+from zmesh.wire.membership import encode_membership
 
 __all__ = ["LOSSY_LAN", "TCP_IP_BYTES", "GossipOnly", "Swarm", "quantile"]
 
@@ -37,7 +38,7 @@ class UnfetchedRecords(RecordStore):
         """Want nothing."""
 
 
-class GossipOnly(Overlay):
+class GossipOnly(Membership):
     """The machine without the fetching of records."""
 
     records_type = UnfetchedRecords
@@ -47,8 +48,8 @@ class Sizes:
     """How many bytes a message is; messages sent to many are encoded once."""
 
     def __init__(self) -> None:
-        self._heartbeat = ZMTP_CURVE_BYTES + len(encode_overlay(Heartbeat(1_700_000_000_000, 100_000, 1 << 63)))
-        self._known: dict[int, tuple[OverlayMessage, int]] = {}
+        self._heartbeat = ZMTP_CURVE_BYTES + len(encode_membership(Heartbeat(1_700_000_000_000, 100_000, 1 << 63)))
+        self._known: dict[int, tuple[MembershipMessage, int]] = {}
         self.by_kind: Counter[str] = Counter()
 
     def __call__(self, message: Any) -> int:
@@ -58,7 +59,7 @@ class Sizes:
         if known is None or known[0] is not message:
             while len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
-            known = self._known[id(message)] = (message, ZMTP_CURVE_BYTES + len(encode_overlay(message)))
+            known = self._known[id(message)] = (message, ZMTP_CURVE_BYTES + len(encode_membership(message)))
         self.by_kind[type(message).__name__] += known[1]
         return known[1]
 
@@ -69,15 +70,15 @@ class Swarm:
     def __init__(
         self,
         seed: int,
-        settings: OverlaySettings | None = None,
+        settings: MembershipSettings | None = None,
         *,
         conditions: Conditions = LAN,
-        machine_class: type[Overlay] = GossipOnly,
+        machine_class: type[Membership] = GossipOnly,
     ) -> None:
         self.world = World(seed, conditions=conditions)
         self.random = self.world.random("swarm")
-        self.mesh = OverlayMesh(
-            self.world, settings or OverlaySettings(), machine_class=machine_class, is_observed=False
+        self.mesh = MembershipMesh(
+            self.world, settings or MembershipSettings(), machine_class=machine_class, is_observed=False
         )
         self.mesh.certificate = CERTIFICATE
         self.sizes = Sizes()
@@ -123,7 +124,7 @@ class Swarm:
         """By all."""
         return sum(host.sent for host in self.world.hosts.values())
 
-    def sizes_seen(self, of: Callable[[OverlayProcess], bool] = lambda node: True) -> set[int]:
+    def sizes_seen(self, of: Callable[[MembershipProcess], bool] = lambda node: True) -> set[int]:
         """The sizes of the views that nodes have now."""
         return {len(node.machine.view) for node in self.mesh.nodes() if of(node)}
 

@@ -17,9 +17,9 @@ from _plain_swim import PlainSwim, plain_settings
 from _report import Contender, Measured, Results, benchmark_parser, run_interleaved
 from _swarm import LOSSY_LAN, TCP_IP_BYTES, GossipOnly, Swarm, quantile
 
-from zmesh.core.overlay.messages import Petition, Send
-from zmesh.core.overlay.settings import PRESETS, OverlaySettings
-from zmesh.core.overlay.statements import Accusation, Charge, signed
+from zmesh.core.membership.messages import Petition, Send
+from zmesh.core.membership.settings import PRESETS, MembershipSettings
+from zmesh.core.membership.statements import Accusation, Charge, signed
 from zmesh.testing import EVERYONE, LAN, Rule, between
 
 BAD = 10
@@ -27,15 +27,15 @@ VERIFY_S = 80e-6
 GIGABIT = 125_000_000.0
 POISSON_95 = 2.996  # no event in N hours: with 95 % confidence the rate is below this over N
 
-Case = Callable[[int, int, float, OverlaySettings], Measured]
+Case = Callable[[int, int, float, MembershipSettings], Measured]
 
 
-def silent_death(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Measured:
+def silent_death(nodes: int, seed: int, _scale: float, settings: MembershipSettings) -> Measured:
     """A host loses power: when do all the others know?"""
     return _death(Swarm.joined(nodes, seed, settings=settings), is_kill=False)
 
 
-def kill(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Measured:
+def kill(nodes: int, seed: int, _scale: float, settings: MembershipSettings) -> Measured:
     """A process is killed: its kernel closes the connections, and refuses new ones."""
     return _death(Swarm.joined(nodes, seed, settings=settings), is_kill=True)
 
@@ -61,7 +61,7 @@ def _death(swarm: Swarm, *, is_kill: bool) -> Measured:
     }
 
 
-def steady(nodes: int, seed: int, scale: float, settings: OverlaySettings) -> Measured:
+def steady(nodes: int, seed: int, scale: float, settings: MembershipSettings) -> Measured:
     """Nothing happens: what does it cost?"""
     swarm = Swarm.joined(nodes, seed, settings=settings)
     bytes_before, frames_before, seconds = sum(swarm.bytes_sent().values()), swarm.frames_sent(), 30.0 * scale
@@ -75,7 +75,7 @@ def steady(nodes: int, seed: int, scale: float, settings: OverlaySettings) -> Me
     }
 
 
-def loss(nodes: int, seed: int, scale: float, settings: OverlaySettings) -> Measured:
+def loss(nodes: int, seed: int, scale: float, settings: MembershipSettings) -> Measured:
     """Five messages of a hundred are lost, everywhere: is anybody removed?"""
     swarm = Swarm.joined(nodes, seed, settings=settings, conditions=LOSSY_LAN)
     seconds = 60.0 * scale
@@ -87,7 +87,13 @@ def loss(nodes: int, seed: int, scale: float, settings: OverlaySettings) -> Meas
 
 
 def slow(
-    nodes: int, seed: int, scale: float, settings: OverlaySettings, *, is_plain: bool = False, is_frozen: bool = False
+    nodes: int,
+    seed: int,
+    scale: float,
+    settings: MembershipSettings,
+    *,
+    is_plain: bool = False,
+    is_frozen: bool = False,
 ) -> Measured:
     """One process of ten stops for 1 to 5 s, again and again, with 6 to 30 s from one stop to the next.
 
@@ -119,7 +125,7 @@ def slow(
     }
 
 
-def flap(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Measured:
+def flap(nodes: int, seed: int, _scale: float, settings: MembershipSettings) -> Measured:
     """Ten nodes are cut off for 20 s, connected for 20 s, and so on."""
     swarm = Swarm.joined(nodes, seed, settings=settings)
     bad = swarm.some(BAD)
@@ -135,7 +141,7 @@ def flap(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Mea
     return _judge_removals(swarm, bad, since)
 
 
-def lossy(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Measured:
+def lossy(nodes: int, seed: int, _scale: float, settings: MembershipSettings) -> Measured:
     """Ten nodes lose four of five messages that they send."""
     swarm = Swarm.joined(nodes, seed, settings=settings)
     bad, since = swarm.some(BAD), swarm.world.now
@@ -158,7 +164,7 @@ def _judge_removals(swarm: Swarm, bad: list[str], since: float) -> Measured:
     }
 
 
-def liars(nodes: int, seed: int, scale: float, settings: OverlaySettings) -> Measured:
+def liars(nodes: int, seed: int, scale: float, settings: MembershipSettings) -> Measured:
     """Two nodes accuse everybody, every 5 s, to the stewards in charge."""
     swarm = Swarm.joined(nodes, seed, settings=settings)
     seconds = 20.0 * scale
@@ -193,7 +199,7 @@ def _accuse_all(swarm: Swarm, name: str) -> None:
     swarm.world.after(5.0, _accuse_all, swarm, name)
 
 
-def join(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Measured:
+def join(nodes: int, seed: int, _scale: float, settings: MembershipSettings) -> Measured:
     """One node runs; all the others start within a second, and know it alone."""
     swarm = Swarm(seed, settings, conditions=replace(LAN, bytes_per_s=GIGABIT))
     swarm.mesh.verify_s = VERIFY_S
@@ -216,7 +222,7 @@ def join(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Mea
     }
 
 
-def heal(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Measured:
+def heal(nodes: int, seed: int, _scale: float, settings: MembershipSettings) -> Measured:
     """Cut in half for 60 s, then healed."""
     swarm = Swarm.joined(nodes, seed, settings=settings)
     half = swarm.some(nodes // 2)
@@ -230,7 +236,7 @@ def heal(nodes: int, seed: int, _scale: float, settings: OverlaySettings) -> Mea
     return {"agreed_s": agreed_s, "distinct_sizes": float(len(sizes))}
 
 
-def speed(nodes: int, seed: int, scale: float, settings: OverlaySettings) -> Measured:
+def speed(nodes: int, seed: int, scale: float, settings: MembershipSettings) -> Measured:
     """How much processor time 60 simulated seconds take."""
     swarm = Swarm.joined(nodes, seed, settings=settings)
     before, frames = time.process_time(), swarm.frames_sent()
@@ -280,7 +286,7 @@ def main() -> None:
 
 
 def _contender(
-    variant: str, case: Case, nodes: int, seeds: Iterator[int], scale: float, settings: OverlaySettings
+    variant: str, case: Case, nodes: int, seeds: Iterator[int], scale: float, settings: MembershipSettings
 ) -> Contender:
     def measure() -> Measured:
         return case(nodes, next(seeds), scale, settings)

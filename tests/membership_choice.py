@@ -8,15 +8,15 @@ from zmesh.runtime import control_choice
 
 __all__ = ["heartbeats_only", "membership"]
 
-MACHINES = ("heartbeats", "overlay")
+MACHINES = ("heartbeats", "membership")
 
 
 @pytest.fixture(params=MACHINES)
 def membership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The machine that every node of this process runs."""
-    monkeypatch.setattr(control_choice, "RUNS_OVERLAY", request.param == "overlay")
+    monkeypatch.setattr(control_choice, "RUNS_OVERLAY", request.param == "membership")
     marker = request.node.get_closest_marker("heartbeats_only")
-    if marker is not None and request.param == "overlay":
+    if marker is not None and request.param == "membership":
         pytest.skip(marker.args[0])
     return str(request.param)
 

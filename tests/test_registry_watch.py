@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from zmesh.core.membership.member import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
 
-from zmesh.core.membership.messages import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
 from zmesh.errors import NetworkError
 from zmesh.events import EventStream
 from zmesh.listing import RegistryEvent, RegistryView

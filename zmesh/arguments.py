@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zmesh.core.membership.messages import AgentRecord
+from zmesh.core.membership.member import AgentRecord
 from zmesh.errors import ConfigurationError, UsageError
 from zmesh.health import HealthCheck
 from zmesh.model import AgentMessage, MessagePriority, MessageType, is_agent_id

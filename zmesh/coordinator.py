@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from zmesh.config import Timings
-from zmesh.core.membership.messages import MemberEventKind, NodeRecord
+from zmesh.core.membership.member import MemberEventKind, NodeRecord
 from zmesh.errors import PeerLost
 from zmesh.messenger import Messenger
 from zmesh.registry import Registry

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from itertools import count
 
-from zmesh.core.membership.messages import AgentRecord
+from zmesh.core.membership.member import AgentRecord
 from zmesh.errors import UnknownAgent
 
 __all__ = ["Directory"]

@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from zmesh.core.membership.messages import AgentRecord, NodeRecord
+from zmesh.core.membership.member import AgentRecord, NodeRecord
 from zmesh.model import AgentNode, NodeInfo, NodeStatus
 
 __all__ = ["ListedNode", "RegistryEvent", "RegistryEventKind", "RegistryView"]

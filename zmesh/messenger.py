@@ -10,7 +10,7 @@ from typing import Final
 
 from zmesh.agent import Agent
 from zmesh.arguments import check_agent, check_terms, checked_group, checked_label
-from zmesh.core.membership.messages import AgentRecord
+from zmesh.core.membership.member import AgentRecord
 from zmesh.errors import (
     AgentExists,
     MessageTooLarge,

@@ -13,7 +13,7 @@ import msgspec
 from zmesh.address import parse_peer_address
 from zmesh.config import NetworkConfig
 from zmesh.coordinator import Coordinator
-from zmesh.core.membership.messages import AgentRecord
+from zmesh.core.membership.member import AgentRecord
 from zmesh.discovery.interfaces import is_loopback
 from zmesh.errors import PeerLost, RequestTimeout
 from zmesh.loop import finished

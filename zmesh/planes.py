@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zmesh.config import NetworkConfig
-from zmesh.core.membership.messages import AgentRecord, NodeRecord
+from zmesh.core.membership.member import AgentRecord, NodeRecord
 from zmesh.runtime.carrier import Carrier
 from zmesh.runtime.control_notices import ControlNotice, ControlStatistics, IncidentNotice
 from zmesh.security import Authority, Identity, RunningNode

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from zmesh.core.membership.messages import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
+from zmesh.core.membership.member import AgentRecord, MemberEvent, MemberEventKind, NodeRecord
 from zmesh.directory import Directory
 from zmesh.errors import PeerLost, RequestTimeout, UnknownAgent
 from zmesh.events import EventStream

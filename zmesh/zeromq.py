@@ -13,7 +13,7 @@ import zmq
 
 from zmesh.address import parse_address
 from zmesh.config import NetworkConfig
-from zmesh.core.membership.messages import NodeRecord
+from zmesh.core.membership.member import NodeRecord
 from zmesh.discovery.interfaces import advertised_hosts, machine_id
 from zmesh.errors import NetworkError
 from zmesh.finding import Finding

@@ -12,7 +12,7 @@ from zmesh.security import Keystore
 
 
 def main(home: str, mesh: str, name: str, port: str, machine: str) -> None:
-    control_choice.RUNS_OVERLAY = machine == "overlay"
+    control_choice.RUNS_OVERLAY = machine == "membership"
     claim = Keystore(Path(home), mesh).claim(name, client=False, now_ms=now_ms())
     with Node(claim.identity) as node:
         node.plane.dial([("127.0.0.1", int(port))], True)

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 import zmq
+from zmesh.core.membership.member import AgentRecord, MemberEventKind, NodeRecord
 
 from zmesh.config import PRESETS, Timings
-from zmesh.core.membership.messages import AgentRecord, MemberEventKind, NodeRecord
 from zmesh.model import now_ms
 from zmesh.runtime.control import ControlNotice, ControlPlane, IncidentNotice, PeerNotice
 from zmesh.runtime.ports import bind_port_block

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from zmesh.core.membership.member import AgentRecord
 
 import zmesh
 from tests.membership_choice import heartbeats_only
 from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
 from zmesh.config import PRESETS
-from zmesh.core.membership.messages import AgentRecord
 
 pytestmark = pytest.mark.usefixtures("membership")
 

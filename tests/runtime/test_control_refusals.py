@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import zmq
+from zmesh.core.membership.member import contact_of
 
 from tests.membership_choice import heartbeats_only
 from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
 from zmesh.core.introduction.messages import Hello, Rejection, Welcome
-from zmesh.core.membership.member import contact_of
 from zmesh.core.membership.messages import Contacts, Heartbeat, RecordAnswer, RecordRequest
 from zmesh.model import now_ms
 from zmesh.runtime import control_listeners
@@ -312,7 +312,7 @@ def test_a_member_that_sends_nonsense_is_reported_by_name(pair: tuple[Node, Node
     assert {"malformed_frame", "wrong_version", "refused_certificate"} >= {i.kind for i in a.incidents()}
 
 
-@heartbeats_only("it speaks control version 1; what the overlay believes is in tests/core/overlay/test_parts.py")
+@heartbeats_only("it speaks control version 1; what the overlay believes is in tests/core/membership/test_parts.py")
 def test_a_member_that_lies_about_others_only_makes_us_dial(pair: tuple[Node, Node], mesh: Mesh) -> None:
     a, b = pair
     identity = mesh.identity("x")

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from zmesh.core.membership.member import Contact
 
 from tests.security.makers import NOW, YEAR_MS, founded, identity_of, joined, verifier_of
-from zmesh.core.membership.messages import Contact
-from zmesh.core.overlay.statements import Accusation, Alive, Charge, Left, signed
+from zmesh.core.membership.statements import Accusation, Alive, Charge, Left, signed
 from zmesh.security import Identity, NodeNotary
 
 

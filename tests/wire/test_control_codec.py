@@ -11,10 +11,11 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from zmesh.core.membership.member import AgentRecord, Contact, NodeRecord
 
 from tests.wire.test_control_vectors import FIRST_INTRODUCTION_KIND, FRAMES
 from zmesh.core.introduction.messages import Rejection
-from zmesh.core.membership.messages import AgentRecord, Contact, Contacts, Goodbye, Heartbeat, NodeRecord, RecordAnswer
+from zmesh.core.membership.messages import Contacts, Goodbye, Heartbeat, RecordAnswer
 from zmesh.errors import ConfigurationError, MessageTooLarge, ProtocolViolation
 from zmesh.wire.control import (
     MAX_CONTROL_BYTES,

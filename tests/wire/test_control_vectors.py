@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from zmesh.core.membership.member import Contact, digest_of
 
 from zmesh.core.introduction.messages import Enrol, Hello, Welcome
-from zmesh.core.membership.member import digest_of
-from zmesh.core.membership.messages import Contact, Contacts, Heartbeat, RecordAnswer
+from zmesh.core.membership.messages import Contacts, Heartbeat, RecordAnswer
 from zmesh.testing.subjects.membership import make_record
 from zmesh.wire.control import decode_control, decode_introduction, encode_control, encode_introduction
 

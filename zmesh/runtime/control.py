@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from zmesh.config import Timings
-from zmesh.core.membership.messages import AgentRecord, NodeRecord
+from zmesh.core.membership.member import AgentRecord, NodeRecord
 from zmesh.errors import check
 from zmesh.model import now_ms
+from zmesh.runtime.admission import AllowList
 from zmesh.runtime.control_loop import ControlLoop, Trust
 from zmesh.runtime.control_notices import (
     ControlNotice,
@@ -21,7 +22,7 @@ from zmesh.runtime.control_notices import (
     PeerNotice,
 )
 from zmesh.runtime.ports import BoundSockets
-from zmesh.runtime.zap import AllowList, ZapHandler
+from zmesh.runtime.zap import ZapHandler
 from zmesh.security import Authority, Identity, Verifier
 
 __all__ = ["ControlNotice", "ControlPlane", "ControlStatistics", "IncidentNotice", "PeerNotice"]

@@ -9,8 +9,8 @@ import zmq
 
 from zmesh.errors import ProtocolViolation
 from zmesh.model import now_ms
+from zmesh.runtime.admission import Admitted, AllowList
 from zmesh.runtime.control_notices import IncidentLog
-from zmesh.runtime.zap import Admitted, AllowList
 
 __all__ = ["ControlInbox"]
 

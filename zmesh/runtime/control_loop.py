@@ -12,18 +12,19 @@ from typing import Final
 import zmq
 
 from zmesh.config import Timings
-from zmesh.core.membership.messages import AgentRecord, NodeRecord
+from zmesh.core.membership.member import AgentRecord, NodeRecord
 from zmesh.model import now_ms
+from zmesh.runtime.admission import AllowList
 from zmesh.runtime.control_choice import make_members
-from zmesh.runtime.control_interface import MemberDriver, MemberParts
 from zmesh.runtime.control_links import Links
 from zmesh.runtime.control_listeners import ListenerWatch
 from zmesh.runtime.control_meetings import Meetings
 from zmesh.runtime.control_notices import ControlNotice, IncidentLog
+from zmesh.runtime.control_parts import MemberDriver, MemberParts
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.introduction import IntroductionServer
 from zmesh.runtime.ports import BoundSockets
-from zmesh.runtime.zap import AllowList, ZapHandler
+from zmesh.runtime.zap import ZapHandler
 from zmesh.security import Authority, Identity, Verifier
 
 __all__ = ["ControlLoop", "Trust"]

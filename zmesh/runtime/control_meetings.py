@@ -21,16 +21,16 @@ from zmesh.core.introduction.messages import (
     SeedUnanswered,
     Welcome,
 )
-from zmesh.core.membership.messages import Contact
+from zmesh.core.membership.member import Contact
 from zmesh.errors import ProtocolViolation
 from zmesh.model import now_ms
-from zmesh.runtime.control_interface import MemberDriver
-from zmesh.runtime.control_links import Route
+from zmesh.runtime.admission import AllowList
 from zmesh.runtime.control_notices import IncidentLog
+from zmesh.runtime.control_parts import MemberDriver
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.introduction import Dials
+from zmesh.runtime.peer import Route
 from zmesh.runtime.ports import endpoint
-from zmesh.runtime.zap import AllowList
 from zmesh.security import CertificateRefused, Identity, VerifiedCertificate, Verifier
 from zmesh.wire.control import CONTROL_VERSION, decode_introduction
 

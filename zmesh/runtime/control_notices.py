@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zmesh.core.membership.messages import MemberEvent
+from zmesh.core.membership.member import MemberEvent
 
 __all__ = ["UNKNOWN", "ControlNotice", "ControlStatistics", "IncidentLog", "IncidentNotice", "PeerNotice"]
 

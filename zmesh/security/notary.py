@@ -8,7 +8,7 @@ from typing import Final
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from zmesh.core.overlay.statements import Alive, Statement
+from zmesh.core.membership.statements import Alive, Statement
 from zmesh.core.trust.certificate import CertificateRefused
 from zmesh.security.identity import Identity
 from zmesh.security.verifier import VerifiedCertificate, Verifier

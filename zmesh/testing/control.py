@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zmesh.config import Timings
-from zmesh.core.membership.member import MembershipTimings
-from zmesh.core.membership.messages import AgentRecord, MembershipEffect, Notify, SendControl
+from zmesh.core.membership.member import AgentRecord, MembershipTimings
+from zmesh.core.membership.messages import MembershipEffect, Notify, SendControl
 from zmesh.runtime.control_notices import ControlNotice, ControlStatistics, PeerNotice
 from zmesh.security import fingerprint_of
 from zmesh.security.keys import z85_encode

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from zmesh.address import parse_peer_address
 from zmesh.config import NetworkConfig
-from zmesh.core.membership.messages import NodeRecord
+from zmesh.core.membership.member import NodeRecord
 from zmesh.errors import KeystoreError, UsageError
 from zmesh.planes import Standing
 from zmesh.runtime.control_notices import ControlNotice, IncidentNotice

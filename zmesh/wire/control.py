@@ -12,17 +12,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from zmesh.core.introduction.messages import Enrol, Enrolled, Hello, IntroductionMessage, Rejection, Welcome
-from zmesh.core.membership.messages import (
-    AgentRecord,
-    Contact,
-    Contacts,
-    ControlMessage,
-    Goodbye,
-    Heartbeat,
-    NodeRecord,
-    RecordAnswer,
-    RecordRequest,
-)
+from zmesh.core.membership.member import AgentRecord, Contact, NodeRecord
+from zmesh.core.membership.messages import Contacts, ControlMessage, Goodbye, Heartbeat, RecordAnswer, RecordRequest
 from zmesh.errors import ConfigurationError, MessageTooLarge, ProtocolViolation
 
 __all__ = [

@@ -6,6 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
+from zmesh.core.membership.member import Contact
 
 from zmesh.core.introduction.dialler import DIAL_TIMEOUT_S, MAX_DIALS, Dialler
 from zmesh.core.introduction.messages import (
@@ -16,7 +17,6 @@ from zmesh.core.introduction.messages import (
     OpenDial,
     SeedUnanswered,
 )
-from zmesh.core.membership.messages import Contact
 from zmesh.errors import InternalError
 
 B = Contact("b", 5, ("10.0.0.1", "10.0.0.2", "fd00::1"), 7650, "m")

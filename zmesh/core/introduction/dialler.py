@@ -19,7 +19,7 @@ from zmesh.core.introduction.messages import (
     OpenDial,
     SeedUnanswered,
 )
-from zmesh.core.membership.messages import Contact
+from zmesh.core.membership.member import Contact
 from zmesh.errors import check
 
 if TYPE_CHECKING:

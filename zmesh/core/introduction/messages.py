@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zmesh.core.membership.messages import Contact
+from zmesh.core.membership.member import Contact
 
 __all__ = [
     "CloseDial",

@@ -12,8 +12,8 @@ __all__ = ["SUBJECTS", "name_of", "resolve"]
 
 SUBJECTS: Final = {
     "membership": "zmesh.testing.subjects.membership:MembershipSubject",
-    "overlay": "zmesh.testing.subjects.overlay:OverlaySubject",
-    "overlay-wide": "zmesh.testing.subjects.overlay:WideOverlaySubject",
+    "membership": "zmesh.testing.subjects.membership:MembershipSubject",
+    "membership-wide": "zmesh.testing.subjects.membership:WideMembershipSubject",
     "delivery": "zmesh.testing.subjects.delivery:DeliverySubject",
     "broadcast": "zmesh.testing.subjects.broadcast_rules:BroadcastSubject",
 }

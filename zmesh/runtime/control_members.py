@@ -1,0 +1,278 @@
+"""Drives the overlay machine over the control sockets: membership of large meshes (docs/spec/06-membership.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from zmesh.config import PRESETS as TIMINGS
+from zmesh.config import Timings
+from zmesh.core.membership.machine import Membership
+from zmesh.core.membership.member import Contact, MemberEventKind, NodeRecord, contact_of
+from zmesh.core.membership.messages import (
+    Body,
+    Heartbeat,
+    Hello,
+    Knock,
+    KnockOutcome,
+    MembershipEffect,
+    MembershipMessage,
+    Notice,
+    NotifyMember,
+    NotifyRecord,
+    Pull,
+    RecordAnswer,
+    ReportIncident,
+    Send,
+)
+from zmesh.core.membership.settings import PRESETS, MembershipSettings, Pace
+from zmesh.core.membership.statements import Alive
+from zmesh.errors import MessageTooLarge, ProtocolViolation
+from zmesh.model import now_ms
+from zmesh.runtime.admission import Admitted
+from zmesh.runtime.control_inbox import ControlInbox
+from zmesh.runtime.control_knocks import Knocks
+from zmesh.runtime.control_parts import MemberParts
+from zmesh.runtime.control_telling import ENDS, Telling
+from zmesh.runtime.control_ways import Ways
+from zmesh.runtime.peer import Route
+from zmesh.security import CertificateRefused, VerifiedCertificate
+from zmesh.security.notary import NodeNotary
+from zmesh.wire.control import encode_control
+from zmesh.wire.membership import decode_membership, encode_membership
+
+__all__ = ["Members", "membership_settings"]
+
+REVIEW_INTERVAL_S: Final = 1.0
+DISTINCT: Final = 64  # frames of one kind that are kept apart while they wait; of these kinds the newest does:
+NEWEST_SERVES: Final = (Heartbeat, Hello, Notice, Pull)
+
+
+class Members:
+    """The members of the mesh, and what is said to and by them. Used on the control thread alone."""
+
+    def __init__(self, parts: MemberParts) -> None:
+        self.record = parts.record
+        settings = membership_settings(parts.timings)
+        notary = NodeNotary(parts.identity, parts.verifier, now_ms)
+        own = Alive(contact_of(parts.record), 0, parts.record.version, b"", parts.record.certificate)
+        data = encode_control(RecordAnswer(parts.record))
+        self._machine = Membership(own, settings, notary, parts.chance, record=data)
+        self._verifier = parts.verifier
+        self._allowed = parts.allowed
+        self._incidents = parts.incidents
+        self._links = parts.links
+        self._clock = parts.clock
+        self._forget_after_s = settings.forget_after_s
+        self._inbox = ControlInbox(parts.router, parts.allowed, parts.incidents, self._take)
+        self._ways = Ways(parts.links, parts.allowed, parts.clock, parts.timings.redial_interval_s)
+        self._telling = Telling(parts.links, parts.allowed, parts.notify)
+        self._knocks = Knocks(parts.reactor, parts.clock, settings.knock_wait_s, self._knocked)
+        self._lost: Callable[[str], None] = lambda node_id: None
+        self._strangers: dict[str, float] = {}  # admitted, and no members: since when
+        self._encoded: tuple[MembershipMessage | None, bytes] = (None, b"")
+        self._sent = 0
+        self._review_at = parts.clock()
+
+    @property
+    def heard_ms(self) -> dict[str, int]:
+        """When each node was last heard of, by the wall clock; read from other threads."""
+        return self._inbox.heard_ms
+
+    @property
+    def received(self) -> int:
+        """How many frames have come."""
+        return self._inbox.received
+
+    def connect(self, meet: Callable[[Contact], None], lost: Callable[[str], None]) -> None:
+        """Say who dials a contact, and who wants to know of members that die or leave."""
+        self._ways.meet, self._lost = meet, lost
+
+    @property
+    def own_contact(self) -> Contact:
+        """How others may dial this node."""
+        return contact_of(self.record)
+
+    def refuses(self, contact: Contact) -> str:
+        """See ``Membership.refuses``."""
+        return self._machine.refuses(contact)
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` is due, by the clock given."""
+        due = self._machine.next_deadline()
+        knock_due = self._knocks.next_deadline()
+        if due is None:
+            return None
+        return min(due, self._review_at, due if knock_due is None else knock_due)
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def handle_timeout(self) -> None:
+        """Do what has fallen due."""
+        now = self._clock()
+        self._knocks.handle_timeout()
+        due = self._machine.next_deadline()
+        if due is not None and due <= now:
+            self._do(self._machine.handle_timeout(self._clock()))
+        if self._review_at <= now:
+            self._review_at = now + REVIEW_INTERVAL_S
+            self._review(now)
+
+    def handle_frames(self) -> None:
+        """Take in what members have sent."""
+        self._inbox.handle()
+
+    def greeted(self, contact: Contact) -> None:
+        """A verified hello came from this node."""
+        self._meet(contact)
+
+    def introduced(self, verified: VerifiedCertificate, certificate: bytes, contact: Contact, route: Route) -> None:
+        """The node was met at ``route``."""
+        self._allowed.admit(verified, certificate)
+        before = self._links.route_of(contact.node_id)
+        self._ways.met(contact, route)
+        self._telling.settle(contact.node_id)
+        if before is not None and before.host != route.host:
+            self._telling.reached_elsewhere(contact.node_id)
+        self._meet(contact)
+
+    def introduction_failed(self, node_id: str) -> None:
+        """The node could not be met."""
+        self._ways.failed(node_id)
+
+    def disconnected(self, node_id: str) -> None:
+        """A connection with the node closed."""
+        member = self._machine.view.members.get(node_id)
+        if member is not None and node_id != self.record.node_id:
+            self._ways.doubt(member.contact)
+        self._do(self._machine.disconnected(self._clock(), node_id))
+
+    def connection_closed(self, descriptor: int) -> None:
+        """An incoming control connection closed."""
+        node_id = self._inbox.closed(descriptor)
+        if node_id is not None:
+            self.disconnected(node_id)
+
+    def update_record(self, record: NodeRecord) -> None:
+        """This node says something new of itself."""
+        try:
+            data = encode_control(RecordAnswer(record))
+        except MessageTooLarge as error:
+            reason = f"peers cannot be told of this node's agents: {error}"
+            self._incidents.report("record_too_large", record.node_id, reason)
+            return
+        self.record = record
+        contact, certificate = contact_of(record), record.certificate
+        self._do(self._machine.restate(self._clock(), contact=contact, record=data, certificate=certificate))
+
+    def leave(self) -> None:
+        """Say goodbye."""
+        self._do(self._machine.leave(self._clock()))
+
+    def close(self) -> None:
+        """Free what has been opened."""
+        self._knocks.close()
+
+    def _meet(self, contact: Contact) -> None:
+        if contact.node_id not in self._machine.view.members:
+            self._strangers[contact.node_id] = self._clock()
+        self._do(self._machine.meet(self._clock(), contact))
+
+    def _take(self, admitted: Admitted, payload: bytes) -> None:
+        message = decode_membership(payload)
+        self._do(self._machine.receive(self._clock(), admitted.node_id, message))
+
+    def _knocked(self, node_id: str, outcome: KnockOutcome) -> None:
+        self._do(self._machine.knocked(self._clock(), node_id, outcome))
+
+    def _review(self, now: float) -> None:
+        """Look again for ways not found; let go of connections not used, and of those that are gone for good."""
+        for alive in self._telling.waiting_for_a_way():
+            self._ways.look(alive.contact, is_member=True)
+            self._telling.settle(alive.node_id)
+        self._ways.review()
+        for node_id in [node_id for node_id, at in self._strangers.items() if now - at >= self._forget_after_s]:
+            del self._strangers[node_id]
+            self._ways.forget(node_id)
+            self._allowed.forget(node_id)
+            self.heard_ms.pop(node_id, None)
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    def _do(self, effects: Sequence[MembershipEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(to, message):
+                    self._send(to, message)
+                case Knock(to):
+                    self._knock(to)
+                case NotifyMember(kind, alive, reason):
+                    self._tell(kind, alive, reason)
+                case NotifyRecord(alive, record):
+                    self._tell_record(alive, record)
+                case ReportIncident(kind_of_incident, source, reason):
+                    self._incidents.report(kind_of_incident, source, reason)
+
+    def _send(self, to: Contact, message: MembershipMessage) -> None:
+        is_member = to.node_id in self._machine.view.members
+        kind = type(message).__name__
+        if not isinstance(message, NEWEST_SERVES):
+            self._sent += 1
+            kind = f"{kind} {self._sent % DISTINCT}"
+        self._ways.send(to, kind, self._encode(message), is_member=is_member)
+
+    def _encode(self, message: MembershipMessage) -> bytes:
+        """The same message goes to many: a heartbeat to all neighbours."""
+        if self._encoded[0] is not message:
+            try:
+                self._encoded = (message, encode_membership(message))
+            except MessageTooLarge as error:
+                self._incidents.report("view_too_large", self.record.node_id, f"a neighbour cannot be told: {error}")
+                self._encoded = (message, encode_membership(Body(0, 0)))
+        return self._encoded[1]
+
+    def _knock(self, to: Contact) -> None:
+        route = self._links.route_of(to.node_id)
+        if route is not None:
+            self._knocks.knock(to.node_id, route)
+
+    def _tell(self, kind: MemberEventKind, alive: Alive, reason: str) -> None:
+        node_id = alive.node_id
+        if kind not in ENDS:
+            self._strangers.pop(node_id, None)
+            self._admit(alive)
+            self._ways.look(alive.contact, is_member=True)
+        self._telling.member(kind, alive, reason)
+        if kind in ENDS:
+            self._strangers[node_id] = self._clock()
+            self._ways.lost(node_id)
+            self._lost(node_id)
+
+    def _tell_record(self, alive: Alive, record: bytes) -> None:
+        try:
+            self._telling.record(alive, record)
+        except ProtocolViolation as violation:
+            reason = f"the record of {alive.node_id} was dropped: {violation}"
+            self._incidents.report(violation.reason, alive.node_id, reason)
+
+    def _admit(self, alive: Alive) -> None:
+        """ZAP lets in whom the view has; the statement's signature was checked against this certificate."""
+        admitted = self._allowed.by_name(alive.node_id)
+        if admitted is not None and admitted.certificate == alive.certificate:
+            return
+        try:
+            verified = self._verifier.verify(alive.certificate, now_ms())
+        except CertificateRefused as refusal:
+            self._incidents.report("refused_certificate", alive.node_id, str(refusal))
+            return
+        self._allowed.admit(verified, alive.certificate)
+
+
+def membership_settings(timings: Timings) -> MembershipSettings:
+    """The overlay's preset of the same name; where times were chosen one by one, those apply to small meshes."""
+    for name, preset in TIMINGS.items():
+        if preset == timings:
+            return replace(PRESETS[name], forget_after_s=timings.forget_after_s)
+    near = Pace(timings.heartbeat_interval_s, timings.suspect_after_s, timings.dead_after_s)
+    return replace(PRESETS["lan"], near=near, forget_after_s=timings.forget_after_s)

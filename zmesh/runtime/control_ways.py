@@ -1,0 +1,121 @@
+"""Ways to nodes: the host and port at which a node can be written to, found by its statement or by an introduction.
+
+A statement gives everything (hosts, port, and the key in its certificate), but not which of several hosts answers, and
+the node lets us in only if it knows us, which members of one view do. So a member with one address is written to
+there; to all others we introduce ourselves first, which dials all addresses at once. What is to be sent waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from zmesh.core.membership.member import Contact
+from zmesh.runtime.admission import AllowList
+from zmesh.runtime.control_links import Links
+from zmesh.runtime.control_resolver import is_literal
+from zmesh.runtime.peer import Route
+
+__all__ = ["Ways"]
+
+IDLE_S: Final = 30.0  # a connection over which nothing was sent for so long is closed: neighbours send each second
+MAX_WAITING: Final = 64  # frames for one node
+MAX_WAITERS: Final = 256  # nodes that frames wait for
+
+
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    contact: Contact
+    since: float
+
+
+class Ways:
+    """Sends frames, finding the way first. Used on the control thread alone."""
+
+    def __init__(self, links: Links, allowed: AllowList, clock: Callable[[], float], patience_s: float) -> None:
+        """``patience_s``: no node is introduced to more often, unless it has moved."""
+        self._links = links
+        self._allowed = allowed
+        self._clock = clock
+        self._patience_s = patience_s
+        self._found: dict[str, Contact] = {}  # for which statement of a node the way was found
+        self._met: set[str] = set()  # those that know us from an introduction
+        self._meetings: dict[str, _Meeting] = {}  # the last introduction to each that was asked for
+        self._waiting: dict[str, dict[str, bytes]] = {}
+        self._sent_at: dict[str, float] = {}
+        self.meet: Callable[[Contact], None] = lambda contact: None
+
+    def send(self, to: Contact, key: str, frame: bytes, *, is_member: bool) -> None:
+        """Send, or let it wait for the way; a later frame of that key takes the place of one that waits."""
+        self.look(to, is_member=is_member)
+        node_id = to.node_id
+        if self._links.route_of(node_id) is not None and (is_member or node_id in self._met):
+            self._sent_at[node_id] = self._clock()
+            self._links.send(node_id, key, frame)
+        elif node_id in self._waiting or len(self._waiting) < MAX_WAITERS:
+            waiting = self._waiting.setdefault(node_id, {})
+            if key in waiting or len(waiting) < MAX_WAITING:
+                waiting[key] = frame
+
+    def look(self, to: Contact, *, is_member: bool) -> None:
+        """Find the way to where this statement says that the node is, unless it is known, or being looked for."""
+        node_id = to.node_id
+        found = self._found.get(node_id)
+        if found is not None and (found == to or found.incarnation > to.incarnation):
+            return
+        admitted = self._allowed.by_name(node_id)
+        if is_member and admitted is not None and len(to.hosts) == 1 and is_literal(to.hosts[0]):
+            self._take(to, Route(to.hosts[0], to.introduction_port + 1, admitted.curve_public))
+        else:
+            self._meet(to)
+
+    def met(self, contact: Contact, route: Route) -> None:
+        """The node was introduced to, there."""
+        self._met.add(contact.node_id)
+        self._take(contact, route)
+
+    def doubt(self, contact: Contact) -> None:
+        """Its connection broke or did not come up: look for another way, while this one is used."""
+        self._found.pop(contact.node_id, None)
+        self._meet(contact)
+
+    def lost(self, node_id: str) -> None:
+        """The node is gone; should it be written to again, it must be met again."""
+        self._links.close(node_id)
+        self._met.discard(node_id)
+        for known in (self._found, self._sent_at, self._waiting):
+            known.pop(node_id, None)
+
+    def forget(self, node_id: str) -> None:
+        """Keep nothing of it."""
+        self.lost(node_id)
+        self._links.forget(node_id)
+        self._meetings.pop(node_id, None)
+
+    def review(self) -> None:
+        """Close connections that are not used."""
+        before = self._clock() - IDLE_S
+        for node_id in [node_id for node_id, at in self._sent_at.items() if at < before]:
+            del self._sent_at[node_id]
+            self._links.close(node_id)
+
+    def failed(self, node_id: str) -> None:
+        """It could not be met: what waits for it is of no use later."""
+        self._waiting.pop(node_id, None)
+
+    def _meet(self, contact: Contact) -> None:
+        last, now = self._meetings.get(contact.node_id), self._clock()
+        if last is not None and last.contact == contact and now - last.since < self._patience_s:
+            return
+        self._meetings[contact.node_id] = _Meeting(contact, now)
+        self.meet(contact)
+
+    def _take(self, contact: Contact, route: Route) -> None:
+        node_id = contact.node_id
+        self._found[node_id] = contact
+        if self._links.route_of(node_id) != route:
+            self._links.set_route(node_id, route)
+        for key, frame in self._waiting.pop(node_id, {}).items():
+            self._sent_at[node_id] = self._clock()
+            self._links.send(node_id, key, frame)
