@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from zmesh.core.membership.messages import Contact
 from zmesh.core.overlay.machine import Overlay
-from zmesh.core.overlay.messages import Ask, Body, Heartbeat, Hello, Petition, Send
+from zmesh.core.overlay.messages import (
+    Ask,
+    Body,
+    Heartbeat,
+    Hello,
+    KnockOutcome,
+    NotifyMember,
+    OverlayEffect,
+    Petition,
+    Send,
+)
 from zmesh.core.overlay.neighbour import Watch
 from zmesh.core.overlay.settings import PRESETS, OverlaySettings, Pace
 from zmesh.core.overlay.statements import Accusation, Alive, Charge, Left, Removal, outlives, signed
@@ -196,6 +207,56 @@ def test_a_heartbeat_that_says_nothing_new_has_no_effects() -> None:
     machine = machine_in(view_of(20, store), store)
     neighbour = machine.view.neighbours("n0")[0]
     assert machine.receive(0.1, neighbour, Heartbeat(1, 1, machine.view.digest)) == ()
+
+
+def told(effects: Sequence[OverlayEffect]) -> list[tuple[str, str]]:
+    return [(e.alive.node_id, e.kind.value) for e in effects if isinstance(e, NotifyMember)]
+
+
+def test_whoever_was_suspected_is_cleared_when_others_are_to_watch_it() -> None:
+    """Else it would be suspected here for ever: no word of it comes any more."""
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    assert sorted(told(stepped(machine, 1.5))) == [("n1", "suspected"), ("n2", "suspected"), ("n3", "suspected")]
+    grown = Body(machine.view.digest, 77, tuple(alive(f"m{number}") for number in range(60)))
+    effects = machine.receive(1.5, "n1", grown)
+    watched = machine.view.neighbours("n0")
+    unwatched = [name for name in ("n1", "n2", "n3") if name not in watched]
+    assert "n2" in unwatched, "names chosen so that the test says something"
+    cleared = [name for name, kind in told(effects) if kind == "recovered"]
+    assert sorted(cleared) == sorted({"n1", *unwatched}), "n1 has spoken"
+
+
+def test_whoever_was_suspected_is_cleared_when_it_states_that_it_lives() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    machine.disconnected(0.1, "n1")
+    assert told(machine.knocked(0.1, "n1", KnockOutcome.REFUSED)) == []
+    assert told(machine.handle_timeout(0.1)) == [("n1", "suspected")]
+    effects = machine.receive(0.2, "n2", Body(machine.view.digest, 77, (alive("n1", life=1),)))
+    assert told(effects) == [("n1", "recovered")]
+
+
+def test_an_accusation_ends_with_the_duty_to_watch() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    machine.disconnected(0.1, "n2")
+    machine.knocked(0.1, "n2", KnockOutcome.REFUSED)
+    assert accusations(machine.handle_timeout(0.1)) == {"n2"}
+    machine.receive(0.2, "n1", Body(machine.view.digest, 77, tuple(alive(f"m{number}") for number in range(60))))
+    assert "n2" not in machine.view.neighbours("n0")
+    assert "n2" not in accusations(stepped(machine, 30.0, 0.2))
+
+
+def stepped(machine: Overlay, end: float, start: float = 0.0) -> list[OverlayEffect]:
+    """All effects of a time without messages, in which the machine is never called late."""
+    times = [start + step / 10 for step in range(round((end - start) * 10) + 1)]
+    return [effect for now in times for effect in machine.handle_timeout(now)]
+
+
+def accusations(effects: Sequence[OverlayEffect]) -> set[str]:
+    sent = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Petition)]
+    return {s.node_id for petition in sent for s in petition.statements if isinstance(s, Accusation)}
 
 
 def test_time_never_goes_back() -> None:
