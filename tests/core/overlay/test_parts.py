@@ -16,9 +16,12 @@ from zmesh.core.overlay.messages import (
     Heartbeat,
     Hello,
     KnockOutcome,
+    Notice,
     NotifyMember,
     OverlayEffect,
+    OverlayMessage,
     Petition,
+    Pull,
     Send,
 )
 from zmesh.core.overlay.neighbour import Watch
@@ -257,6 +260,57 @@ def stepped(machine: Overlay, end: float, start: float = 0.0) -> list[OverlayEff
 def accusations(effects: Sequence[OverlayEffect]) -> set[str]:
     sent = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Petition)]
     return {s.node_id for petition in sent for s in petition.statements if isinstance(s, Accusation)}
+
+
+# -- a view that was there before: who came last has left again -------------------------------------------------------
+
+
+LEFT = signed(Left("late", 1), SimulatedNotary(SEALS, "late"))
+
+
+def joined_late(machine: Overlay) -> tuple[int, int]:
+    """Somebody comes; the digests before and after."""
+    before = machine.view.digest
+    machine.receive(0.1, "n1", Body(before, 77, (alive("late"),)))
+    assert "late" in machine.view.members
+    return before, machine.view.digest
+
+
+def test_what_leads_back_to_an_earlier_view_is_taken_over() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(20, store), store)
+    before, after = joined_late(machine)
+    machine.receive(0.2, "n1", Body(after, before, (), (LEFT,)))
+    assert machine.view.digest == before
+
+
+def test_whoever_is_in_an_earlier_view_for_long_is_told_what_lies_between() -> None:
+    """Each knows the digest of the other, so neither pulls."""
+    store = ViewStore(SETTINGS.near_size)
+    behind, ahead = (machine_in(view_of(20, store), store, name) for name in ("n0", "n1"))
+    before, after = joined_late(behind)
+    joined_late(ahead)
+    ahead.receive(0.2, "n2", Body(after, before, (), (LEFT,)))
+    assert sent(ahead.receive(0.3, "n0", Heartbeat(1, 1, after))) == [], "it may only be a little behind"
+    for now in (1.0, 1.9):
+        ahead.handle_timeout(now)
+    (body,) = sent(ahead.receive(2.3, "n0", Heartbeat(1, 3, after)))
+    behind.receive(2.3, "n1", body)
+    assert behind.view.digest == before
+
+
+def test_an_earlier_view_that_is_announced_after_so_long_is_pulled() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(20, store), store)
+    before, after = joined_late(machine)
+    assert sent(machine.receive(0.2, "n1", Notice(before, 20))) == []
+    for now in (1.0, 1.9):
+        machine.handle_timeout(now)
+    assert sent(machine.receive(2.2, "n1", Notice(before, 20))) == [Pull(after)]
+
+
+def sent(effects: Sequence[OverlayEffect]) -> list[OverlayMessage]:
+    return [e.message for e in effects if isinstance(e, Send)]
 
 
 def test_time_never_goes_back() -> None:
