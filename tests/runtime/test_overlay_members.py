@@ -16,13 +16,15 @@ from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_
 from zmesh.config import PRESETS as TIMINGS
 from zmesh.config import Timings
 from zmesh.core.membership.messages import AgentRecord
+from zmesh.core.overlay.machine import Overlay
 from zmesh.core.overlay.messages import KnockOutcome
 from zmesh.core.overlay.settings import PRESETS
 from zmesh.runtime import control_choice
 from zmesh.runtime.control_links import Route
+from zmesh.runtime.control_loop import ControlLoop
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.overlay_knocks import MAX_KNOCKS, Knocks
-from zmesh.runtime.overlay_members import overlay_settings
+from zmesh.runtime.overlay_members import OverlayMembers, overlay_settings
 
 NODES = 10
 
@@ -66,6 +68,32 @@ def test_a_large_record_reaches_all_and_a_goodbye_too(wide: list[Node]) -> None:
     for node in rest:
         wait_for(lambda n=node: n.kinds("n5")[-1] == "left", "n5 has left")  # type: ignore[misc]
         assert "died" not in node.kinds("n5")
+
+
+def test_a_goodbye_reaches_a_steward_that_there_is_no_connection_to(wide: list[Node]) -> None:
+    """Who leaves tells its neighbours as well, but those act 4 s later at the soonest."""
+    view = members_of(wide[0]).view
+    by_name = {node.name: node for node in wide}
+    pairs = [(node.name, steward) for node in wide for steward in view.stewards() if steward != node.name]
+    leaver, steward = next(pair for pair in pairs if pair[1] not in view.neighbours(pair[0]))
+    links = loop_of(by_name[leaver]).links
+    loop_of(by_name[leaver]).call(lambda: links.close(steward))
+    wait_for(lambda: steward not in links._links, "the connection is closed")
+    heard = by_name[steward].plane.last_heard_ms(leaver) or 0
+    by_name[leaver].stop(goodbye=True)
+    wait_for(lambda: (by_name[steward].plane.last_heard_ms(leaver) or 0) > heard, "the steward is told")
+
+
+def loop_of(node: Node) -> ControlLoop:
+    loop = node.plane._loop
+    assert loop is not None
+    return loop
+
+
+def members_of(node: Node) -> Overlay:
+    members = loop_of(node).members
+    assert isinstance(members, OverlayMembers)
+    return members._machine
 
 
 def test_two_meshes_become_one_when_one_node_is_pointed_at_the_other(
