@@ -84,6 +84,23 @@ def test_a_goodbye_reaches_a_steward_that_there_is_no_connection_to(wide: list[N
     wait_for(lambda: (by_name[steward].plane.last_heard_ms(leaver) or 0) > heard, "the steward is told")
 
 
+def test_of_those_that_others_watch_it_is_known_when_a_neighbour_confirmed_them(wide: list[Node]) -> None:
+    """When a node was last heard does not stand still because somebody else hears it."""
+    view = members_of(wide[0]).view
+    unwatched = [name for name in view.members if name != "n0" and name not in view.neighbours("n0")]
+    assert unwatched
+    heard = {name: wide[0].plane.last_heard_ms(name) or 0 for name in unwatched}
+    for name in unwatched:
+        wait_for(lambda n=name: (wide[0].plane.last_heard_ms(n) or 0) > heard[n] + 1000, "it goes on")  # type: ignore[misc]
+    wide[1].stop(goodbye=True)
+    wait_for(lambda: wide[0].kinds("n1")[-1] == "left", "n1 has left")
+    last = wide[0].plane.last_heard_ms("n1")
+    other = next(name for name in unwatched if name != "n1")
+    heard[other] = wide[0].plane.last_heard_ms(other) or 0
+    wait_for(lambda: (wide[0].plane.last_heard_ms(other) or 0) > heard[other], "the view is confirmed again")
+    assert wide[0].plane.last_heard_ms("n1") == last, "nobody confirms who is no member"
+
+
 def loop_of(node: Node) -> ControlLoop:
     loop = node.plane._loop
     assert loop is not None

@@ -14,6 +14,7 @@ from zmesh.core.membership.messages import Contact, NodeRecord
 from zmesh.runtime.control_links import Links, Route
 from zmesh.runtime.control_notices import IncidentLog, PeerNotice
 from zmesh.runtime.control_reactor import Reactor
+from zmesh.runtime.signs import Signs
 from zmesh.runtime.zap import AllowList
 from zmesh.security import Identity, VerifiedCertificate, Verifier
 
@@ -36,6 +37,7 @@ class MemberParts:
     reactor: Reactor
     clock: Callable[[], float]
     notify: Callable[[PeerNotice], None]
+    signs: Signs
 
 
 class MemberDriver(Protocol):
@@ -43,9 +45,8 @@ class MemberDriver(Protocol):
 
     record: NodeRecord  # this node's own, at present
 
-    @property
-    def heard_ms(self) -> dict[str, int]:
-        """When each node was last heard of, by the wall clock; read from other threads."""
+    def last_heard_ms(self, node_id: str) -> int | None:
+        """When the node was last heard of, in ms since the epoch. Safe from any thread."""
 
     @property
     def received(self) -> int:

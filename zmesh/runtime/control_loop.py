@@ -23,6 +23,7 @@ from zmesh.runtime.control_notices import ControlNotice, IncidentLog
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.introduction import IntroductionServer
 from zmesh.runtime.ports import BoundSockets
+from zmesh.runtime.signs import Signs
 from zmesh.runtime.zap import AllowList, ZapHandler
 from zmesh.security import Authority, Identity, Verifier
 
@@ -58,6 +59,7 @@ class ControlLoop:
         incidents: IncidentLog,
         notify: Callable[[ControlNotice], None],
         seed: int,
+        signs: Signs,
     ) -> None:
         self._bound = bound
         self._zap = zap
@@ -66,6 +68,7 @@ class ControlLoop:
         self._trust = trust
         self._timings = timings
         self._chance = random.Random(seed)
+        self._signs = signs
         self._reactor = Reactor()
         self.links = Links(context, trust.identity, self._reactor, time.monotonic, self.disconnected)
         self.members = self._make_members(record, notify)
@@ -91,6 +94,7 @@ class ControlLoop:
             reactor=self._reactor,
             clock=time.monotonic,
             notify=notify,
+            signs=self._signs,
         )
         return make_members(parts)
 

@@ -53,10 +53,9 @@ class Members:
         self._lost: Callable[[str], None] = lambda node_id: None
         self._encoded: tuple[int, bytes] = (0, b"")  # this node's record, by version
 
-    @property
-    def heard_ms(self) -> dict[str, int]:
-        """When each node was last heard of, by the wall clock; read from other threads."""
-        return self._inbox.heard_ms
+    def last_heard_ms(self, node_id: str) -> int | None:
+        """When the node was last heard of, in ms since the epoch. Safe from any thread."""
+        return self._inbox.heard_ms.get(node_id)
 
     @property
     def received(self) -> int:
@@ -163,7 +162,7 @@ class Members:
                 case Forget(node_id):
                     self._links.forget(node_id)
                     self._allowed.forget(node_id)
-                    self.heard_ms.pop(node_id, None)
+                    self._inbox.heard_ms.pop(node_id, None)
 
     def _send(self, node_id: str, message: ControlMessage) -> None:
         try:

@@ -240,6 +240,32 @@ def test_whoever_was_suspected_is_cleared_when_it_states_that_it_lives() -> None
     assert told(effects) == [("n1", "recovered")]
 
 
+def test_other_traffic_is_a_sign_of_life() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    for step in range(16):
+        effects = machine.handle_timeout(step / 10)
+        assert "n1" not in [name for name, _ in told(effects)]
+        machine.heard(step / 10, ["n1", "a stranger"])
+    assert sorted(machine.suspects()) == ["n2", "n3"]
+    assert told(machine.heard(1.5, ["n2"])) == [("n2", "recovered")]
+
+
+@pytest.mark.parametrize("outcome", [None, *KnockOutcome])
+def test_what_is_read_after_a_connection_closed_counts_only_if_the_kernel_says_so(outcome: KnockOutcome | None) -> None:
+    """The process may have been killed with its last frames on the way."""
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    machine.disconnected(0.1, "n1")
+    if outcome is not None:
+        machine.knocked(0.1, "n1", outcome)
+    machine.heard(0.1, ["n1"])
+    if outcome is None:
+        machine.knocked(0.1, "n1", KnockOutcome.REFUSED)
+    accused = accusations(machine.handle_timeout(0.1))
+    assert accused == ({"n1"} if outcome in (None, KnockOutcome.REFUSED) else set())
+
+
 def test_an_accusation_ends_with_the_duty_to_watch() -> None:
     store = ViewStore(SETTINGS.near_size)
     machine = machine_in(view_of(4, store), store)

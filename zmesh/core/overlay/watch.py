@@ -95,6 +95,16 @@ class Watching:
             self._petitions.withdraw(watch.alive.node_id)
             self.doubt = min(self.doubt + 1, MAX_DOUBT)
 
+    def heard_otherwise(self, node_id: str) -> None:
+        """Other traffic came from it, which may have been read long after it was sent.
+
+        So it counts for nothing once a connection has closed, unless the kernel there says that the process lives on.
+        """
+        watch = self._watches.get(node_id)
+        if watch is None or watch.kernel is KnockOutcome.REFUSED or (watch.is_hinted and watch.kernel is None):
+            return
+        self.heard(watch)
+
     def _clear(self, watch: Watch, member: Alive, reason: str) -> None:
         """Whoever was told that it is suspected, and would wait in vain for a word of ours, learns that it is not."""
         if watch.is_told:
