@@ -16,6 +16,7 @@ from zmesh.runtime.control_links import Links
 from zmesh.runtime.control_notices import IncidentLog, PeerNotice
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.peer import Route
+from zmesh.runtime.signs import Signs
 from zmesh.security import Identity, VerifiedCertificate, Verifier
 
 __all__ = ["MemberDriver", "MemberParts"]
@@ -37,6 +38,7 @@ class MemberParts:
     reactor: Reactor
     clock: Callable[[], float]
     notify: Callable[[PeerNotice], None]
+    signs: Signs
 
 
 class MemberDriver(Protocol):
@@ -44,9 +46,8 @@ class MemberDriver(Protocol):
 
     record: NodeRecord  # this node's own, at present
 
-    @property
-    def heard_ms(self) -> dict[str, int]:
-        """When each node was last heard of, by the wall clock; read from other threads."""
+    def last_heard_ms(self, node_id: str) -> int | None:
+        """When the node was last heard of, in ms since the epoch. Safe from any thread."""
 
     @property
     def received(self) -> int:
