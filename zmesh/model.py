@@ -88,13 +88,18 @@ class AgentNode(msgspec.Struct, kw_only=True):
     port: int = 0
     capabilities: list[str] = msgspec.field(default_factory=list)
     status: NodeStatus = NodeStatus.ACTIVE
-    last_heartbeat: int = 0  # ms since the epoch, by this process's clock
+    last_heartbeat: int = 0  # of its node, see there; ms since the epoch, by this process's clock
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     healthy: bool = True  # whether its own health check passes, if it has one
 
 
 class NodeInfo(msgspec.Struct, kw_only=True, frozen=True):
-    """One node as the registry knows it."""
+    """One node as the registry knows it.
+
+    ``last_heartbeat`` is when this node last heard from it, whatever it was that came. In a mesh of more than 32 nodes
+    each is watched by some of the others only: of a node that this one does not watch, it is when a neighbour last
+    confirmed the view that has it as a member.
+    """
 
     node_id: str
     status: NodeStatus

@@ -23,6 +23,7 @@ from zmesh.runtime.control import ControlPlane
 from zmesh.runtime.control_notices import ControlNotice
 from zmesh.runtime.ports import BoundSockets, bind_port_block
 from zmesh.runtime.process import check_libzmq, keep_freed_memory, raise_file_limit
+from zmesh.runtime.signs import Signs
 from zmesh.runtime.zmq_carrier import ZmqCarrier
 from zmesh.security import Verifier
 from zmesh.version import __version__
@@ -70,6 +71,7 @@ class OpenZmqPlanes:
         self._standing = standing
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, min(MAX_SOCKETS, int(self._context.get(zmq.SOCKET_LIMIT))))
+        self._signs = Signs()
         self._listen_host, port = parse_address(config.listen) if config.listen is not None else ("*", None)
         try:
             self.control = self._make_control(notify)
@@ -84,6 +86,7 @@ class OpenZmqPlanes:
             (identity.curve_public, identity.curve_secret),
             self._bound.data,
             self._bound.publish,
+            self._signs,
         )
 
     def _make_control(self, notify: Callable[[ControlNotice], None]) -> ControlPlane:
@@ -96,6 +99,7 @@ class OpenZmqPlanes:
             authority=standing.authority() if standing.has_authority() else None,
             notify=notify,
             seed=int.from_bytes(os.urandom(8)),
+            signs=self._signs,
         )
 
     def _bind(self, port: int | None) -> BoundSockets:

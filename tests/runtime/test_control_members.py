@@ -15,10 +15,13 @@ import pytest
 from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
 from zmesh.config import PRESETS as TIMINGS
 from zmesh.config import Timings
+from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.member import AgentRecord
 from zmesh.core.membership.messages import KnockOutcome
 from zmesh.core.membership.settings import PRESETS
 from zmesh.runtime.control_knocks import MAX_KNOCKS, Knocks
+from zmesh.runtime.control_loop import ControlLoop
+from zmesh.runtime.control_members import Members
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.control_settings import membership_settings
 from zmesh.runtime.peer import Route
@@ -54,7 +57,6 @@ def test_all_know_all_by_their_records_and_a_killed_one_is_dead_for_all(wide: li
     assert [node.kinds(other.name) for node in rest for other in rest if "died" in node.kinds(other.name)] == []
 
 
-@pytest.mark.skip(reason="failed once on a busy machine; the driver is no default yet (docs/design/03-membership.md)")
 def test_a_large_record_reaches_all_and_a_goodbye_too(wide: list[Node]) -> None:
     agents = tuple(AgentRecord(number, (), {"of": "x" * 4096}) for number in range(250))
     wide[5].plane.update_record(agents=agents)
@@ -65,6 +67,49 @@ def test_a_large_record_reaches_all_and_a_goodbye_too(wide: list[Node]) -> None:
     for node in rest:
         wait_for(lambda n=node: n.kinds("n5")[-1] == "left", "n5 has left")  # type: ignore[misc]
         assert "died" not in node.kinds("n5")
+
+
+def test_a_goodbye_reaches_a_steward_that_there_is_no_connection_to(wide: list[Node]) -> None:
+    """Who leaves tells its neighbours as well, but those act 4 s later at the soonest."""
+    view = members_of(wide[0]).view
+    by_name = {node.name: node for node in wide}
+    pairs = [(node.name, steward) for node in wide for steward in view.stewards() if steward != node.name]
+    leaver, steward = next(pair for pair in pairs if pair[1] not in view.neighbours(pair[0]))
+    links = loop_of(by_name[leaver]).links
+    loop_of(by_name[leaver]).call(lambda: links.close(steward))
+    wait_for(lambda: steward not in links._links, "the connection is closed")
+    heard = by_name[steward].plane.last_heard_ms(leaver) or 0
+    by_name[leaver].stop(goodbye=True)
+    wait_for(lambda: (by_name[steward].plane.last_heard_ms(leaver) or 0) > heard, "the steward is told")
+
+
+def test_of_those_that_others_watch_it_is_known_when_a_neighbour_confirmed_them(wide: list[Node]) -> None:
+    """When a node was last heard does not stand still because somebody else hears it."""
+    view = members_of(wide[0]).view
+    unwatched = [name for name in view.members if name != "n0" and name not in view.neighbours("n0")]
+    assert unwatched
+    heard = {name: wide[0].plane.last_heard_ms(name) or 0 for name in unwatched}
+    for name in unwatched:
+        wait_for(lambda n=name: (wide[0].plane.last_heard_ms(n) or 0) > heard[n] + 1000, "it goes on")  # type: ignore[misc]
+    wide[1].stop(goodbye=True)
+    wait_for(lambda: wide[0].kinds("n1")[-1] == "left", "n1 has left")
+    last = wide[0].plane.last_heard_ms("n1")
+    other = next(name for name in unwatched if name != "n1")
+    heard[other] = wide[0].plane.last_heard_ms(other) or 0
+    wait_for(lambda: (wide[0].plane.last_heard_ms(other) or 0) > heard[other], "the view is confirmed again")
+    assert wide[0].plane.last_heard_ms("n1") == last, "nobody confirms who is no member"
+
+
+def loop_of(node: Node) -> ControlLoop:
+    loop = node.plane._loop
+    assert loop is not None
+    return loop
+
+
+def members_of(node: Node) -> Membership:
+    members = loop_of(node).members
+    assert isinstance(members, Members)
+    return members._machine
 
 
 def test_two_meshes_become_one_when_one_node_is_pointed_at_the_other(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from zmesh.security import VerifiedCertificate
@@ -24,6 +25,7 @@ class AllowList:
     """The admitted nodes, one key each. Used on the control thread alone."""
 
     def __init__(self) -> None:
+        self.on_admitted: Callable[[Admitted], None] = lambda admitted: None
         self._by_key: dict[bytes, Admitted] = {}
         self._by_name: dict[str, Admitted] = {}
 
@@ -34,6 +36,7 @@ class AllowList:
         )
         self.forget(verified.name)
         self._by_key[admitted.curve_public] = self._by_name[admitted.node_id] = admitted
+        self.on_admitted(admitted)
         return admitted
 
     def forget(self, node_id: str) -> None:

@@ -22,6 +22,7 @@ from zmesh.runtime.control_notices import (
     PeerNotice,
 )
 from zmesh.runtime.ports import BoundSockets
+from zmesh.runtime.signs import Signs
 from zmesh.runtime.zap import ZapHandler
 from zmesh.security import Authority, Identity, Verifier
 
@@ -43,13 +44,15 @@ class ControlPlane:
         authority: Authority | None,
         notify: Callable[[ControlNotice], None],
         seed: int,
+        signs: Signs | None = None,
     ) -> None:
-        """``notify`` gets every notice, on the control thread."""
+        """``notify`` gets every notice, on the control thread. ``signs``: who is heard on the data plane."""
         self._context = context
         self._trust = Trust(identity, verifier, authority)
         self._timings = timings
         self._notify = notify
         self._seed = seed
+        self._signs = signs or Signs()
         self._incidents = IncidentLog(notify)
         self._allowed = AllowList()
         self._zap = ZapHandler(context, self._allowed, self._incidents, now_ms, time.monotonic)
@@ -70,6 +73,7 @@ class ControlPlane:
             self._incidents,
             self._notify,
             self._seed,
+            self._signs,
         )
         # Starting a thread is the full fence that ZeroMQ wants where sockets change hands.
         self._thread = threading.Thread(target=self._loop.run, name="zmesh-control", daemon=True)
@@ -98,8 +102,8 @@ class ControlPlane:
         self._call(lambda loop: loop.disconnected(node_id))
 
     def last_heard_ms(self, node_id: str) -> int | None:
-        """When the node was last heard of, in ms since the epoch. Safe from any thread."""
-        return self._loop.members.heard_ms.get(node_id) if self._loop is not None else None
+        """When the node was last heard of (see ``NodeInfo``), in ms since the epoch. Safe from any thread."""
+        return self._loop.members.last_heard_ms(node_id) if self._loop is not None else None
 
     def stop(self, *, goodbye: bool) -> None:
         """End the thread and close its sockets; others are told if ``goodbye``. Blocks for a moment."""

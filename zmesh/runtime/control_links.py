@@ -107,6 +107,17 @@ class Links:
         else:
             self._wait(node_id, link, kind, frame)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether something waits for a connection."""
+        return any(link.waiting for link in self._links.values())
+
+    def drop_waiting(self) -> None:
+        """Give up what waits: something is to be said that makes it void."""
+        for link in self._links.values():
+            self.unsent += len(link.waiting)
+            link.waiting.clear()
+
     def close(self, node_id: str, linger_ms: int = 0) -> None:
         """Close the connection; the way stays known."""
         link = self._links.pop(node_id, None)

@@ -69,6 +69,9 @@ class ListenerWatch:
             elif event.event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 # libzmq does not say whose. With several under way, none is accused later of what it may not have done.
                 self._unproven.clear()
+            elif event.event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                # Nor whom ZAP has refused (it was counted there), whose connection may stand for seconds from now on.
+                self._unproven.clear()
             elif event.is_handshake_failure:
                 self._failure = event  # its connection is closed next, and that event says which it was
             elif event.event == zmq.EVENT_DISCONNECTED:
@@ -92,7 +95,6 @@ class ListenerWatch:
             self._report(*_SILENT, address)
         elif failure.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and len(self._abandoned) < MAX_ABANDONED:
             self._abandoned.setdefault(address, time.monotonic())
-        # Refusals by ZAP were counted where they were decided.
 
     def review(self) -> None:
         """Report those who hung up, from where no node has ever come in: nodes may hang up when they like."""

@@ -24,6 +24,7 @@ from zmesh.runtime.control_parts import MemberParts
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.introduction import IntroductionServer
 from zmesh.runtime.ports import BoundSockets
+from zmesh.runtime.signs import Signs
 from zmesh.runtime.zap import ZapHandler
 from zmesh.security import Authority, Identity, Verifier
 
@@ -31,6 +32,7 @@ __all__ = ["ControlLoop", "Trust"]
 
 logger = logging.getLogger("zmesh.control")
 
+GOODBYE_S: Final = 0.5  # what is said last waits so long for connections that are not up yet
 REVIEW_INTERVAL_S: Final = 1.0  # strangers and connections that do not come up are looked at this often
 
 
@@ -58,6 +60,7 @@ class ControlLoop:
         incidents: IncidentLog,
         notify: Callable[[ControlNotice], None],
         seed: int,
+        signs: Signs,
     ) -> None:
         self._bound = bound
         self._zap = zap
@@ -66,6 +69,7 @@ class ControlLoop:
         self._trust = trust
         self._timings = timings
         self._chance = random.Random(seed)
+        self._signs = signs
         self._reactor = Reactor()
         self.links = Links(context, trust.identity, self._reactor, time.monotonic, self.disconnected)
         self.members = self._make_members(record, notify)
@@ -74,7 +78,8 @@ class ControlLoop:
         self.server = self._make_server()
         self._listeners: list[ListenerWatch] = []
         self._review_at = 0.0
-        self._is_running = True
+        self._ends_at = float("inf")
+        self._says_goodbye = False
 
     def _make_members(self, record: NodeRecord, notify: Callable[[ControlNotice], None]) -> Members:
         parts = MemberParts(
@@ -90,6 +95,7 @@ class ControlLoop:
             reactor=self._reactor,
             clock=time.monotonic,
             notify=notify,
+            signs=self._signs,
         )
         return Members(parts)
 
@@ -125,7 +131,7 @@ class ControlLoop:
         """Serve until ``stop``."""
         self._watch_sockets()
         try:
-            while self._is_running:
+            while not self._has_ended():
                 self._guarded(self._handle_timeouts)
                 for action in self._reactor.wait(self._patience_s()):
                     self._guarded(action)
@@ -137,11 +143,16 @@ class ControlLoop:
         self._reactor.call(action)
 
     def stop(self, goodbye: bool) -> None:
-        """Leave, telling the others if ``goodbye``; ``run`` returns afterwards."""
+        """Leave, telling the others if ``goodbye``; ``run`` returns afterwards, when that is on its way."""
+        self._ends_at = time.monotonic()
         if goodbye:
+            self._says_goodbye = True
+            self._ends_at += GOODBYE_S
+            self.links.drop_waiting()
             self.members.leave()
-        self.links.close_all(flush=goodbye)
-        self._is_running = False
+
+    def _has_ended(self) -> bool:
+        return self._ends_at < float("inf") and (not self.links.has_waiting or self._ends_at <= time.monotonic())
 
     def update_record(
         self,
@@ -196,7 +207,7 @@ class ControlLoop:
                 logger.exception("the control plane goes on after an error that should be reported to us")
 
     def _patience_s(self) -> float:
-        deadlines = (self.members.next_deadline(), self.meetings.next_deadline(), self._review_at)
+        deadlines = (self.members.next_deadline(), self.meetings.next_deadline(), self._review_at, self._ends_at)
         return max(0.0, min(at for at in deadlines if at is not None) - time.monotonic())
 
     def _handle_timeouts(self) -> None:
@@ -213,7 +224,7 @@ class ControlLoop:
             self._incidents.review()
 
     def _close(self) -> None:
-        self.links.close_all(flush=False)  # what was still to be done after ``stop`` may have opened some again
+        self.links.close_all(flush=self._says_goodbye)
         self.meetings.close()
         self.members.close()
         for monitor in self._bound.monitors:

@@ -69,12 +69,20 @@ class Members:
         self._strangers: dict[str, float] = {}  # admitted, and no members: since when
         self._encoded: tuple[MembershipMessage | None, bytes] = (None, b"")
         self._sent = 0
+        self._signs = parts.signs
+        self._confirmed_ms = 0  # when a neighbour was last heard to be in the view that this node is in
         self._review_at = parts.clock()
 
-    @property
-    def heard_ms(self) -> dict[str, int]:
-        """When each node was last heard of, by the wall clock; read from other threads."""
-        return self._inbox.heard_ms
+    def last_heard_ms(self, node_id: str) -> int | None:
+        """When the node was last heard of, in ms since the epoch. Safe from any thread.
+
+        Of a member that others watch, the last time that a neighbour said to be in our view, which has it.
+        """
+        # A view is never changed, only replaced; that it remembers who its neighbours are harms no other thread.
+        heard_ms, view = self._inbox.heard_ms.get(node_id), self._machine.view
+        if node_id in view.members and node_id not in view.neighbours(self.record.node_id):
+            return max(heard_ms or 0, self._confirmed_ms) or None
+        return heard_ms
 
     @property
     def received(self) -> int:
@@ -110,10 +118,21 @@ class Members:
         self._knocks.handle_timeout()
         due = self._machine.next_deadline()
         if due is not None and due <= now:
+            self._note_traffic()
             self._do(self._machine.handle_timeout(self._clock()))
         if self._review_at <= now:
             self._review_at = now + REVIEW_INTERVAL_S
             self._review(now)
+
+    def _note_traffic(self) -> None:
+        """Who is heard on the data plane lives: before somebody is suspected, and with each heartbeat."""
+        signs, members = self._signs, self._machine.view.members
+        publishers = (self._allowed.by_key(key) for key in signs.take_keys())
+        names = [*signs.take_names(), *(admitted.node_id for admitted in publishers if admitted is not None)]
+        heard = [name for name in names if name in members]
+        if heard:
+            self._inbox.heard_ms.update(dict.fromkeys(heard, now_ms()))
+            self._do(self._machine.heard(self._clock(), heard))
 
     def handle_frames(self) -> None:
         """Take in what members have sent."""
@@ -177,6 +196,8 @@ class Members:
 
     def _take(self, admitted: Admitted, payload: bytes) -> None:
         message = decode_membership(payload)
+        if type(message) is Heartbeat and message.digest == self._machine.view.digest:
+            self._confirmed_ms = self._inbox.heard_ms[admitted.node_id]
         self._do(self._machine.receive(self._clock(), admitted.node_id, message))
 
     def _knocked(self, node_id: str, outcome: KnockOutcome) -> None:
@@ -192,7 +213,7 @@ class Members:
             del self._strangers[node_id]
             self._ways.forget(node_id)
             self._allowed.forget(node_id)
-            self.heard_ms.pop(node_id, None)
+            self._inbox.heard_ms.pop(node_id, None)
 
     # -- effects -----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from zmesh.runtime.admission import AllowList
 from zmesh.runtime.control_links import Links
 from zmesh.runtime.control_notices import IncidentLog, PeerNotice
 from zmesh.runtime.control_reactor import Reactor
+from zmesh.runtime.signs import Signs
 from zmesh.security import Identity, Verifier
 
 __all__ = ["MemberParts"]
@@ -35,3 +36,4 @@ class MemberParts:
     reactor: Reactor
     clock: Callable[[], float]
     notify: Callable[[PeerNotice], None]
+    signs: Signs

@@ -9,6 +9,7 @@ import zmq
 
 from zmesh.errors import ProtocolViolation
 from zmesh.runtime.carrier import FrameReceiver
+from zmesh.runtime.signs import Signs
 from zmesh.runtime.sockets import NOBLOCK, cut_connection, has_input
 
 __all__ = ["RouterInbound"]
@@ -20,8 +21,11 @@ FRAMES_PER_TURN: Final = 32  # then other callbacks of the loop get their turn
 class RouterInbound:
     """Reads frames and hands them to the data plane, which answers each before the next is looked for."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, router: zmq.Socket[bytes], receiver: FrameReceiver) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, router: zmq.Socket[bytes], receiver: FrameReceiver, signs: Signs
+    ) -> None:
         self._loop = loop
+        self._heard = signs.names
         self._router = router
         self._router_fd = int(router.getsockopt(zmq.FD))
         self._receiver = receiver
@@ -82,6 +86,7 @@ class RouterInbound:
         except zmq.ZMQError:
             self._receiver.statistics.dropped_unauthenticated += 1
             return
+        self._heard[node_id] = None
         try:
             self._receive_frame(node_id, part, attachment)  # type: ignore[arg-type]  # a text, and a buffer: no stub says so
         except ProtocolViolation as violation:

@@ -15,6 +15,7 @@ import zmq
 
 from zmesh.runtime.carrier import SubscriberReceiver
 from zmesh.runtime.peer import PeerAddress
+from zmesh.runtime.signs import Signs
 from zmesh.runtime.sockets import NOBLOCK, CurveKeys, client_socket, has_input
 from zmesh.wire.limits import MAX_PART_BYTES
 
@@ -75,8 +76,10 @@ class SubSocket:
         keys: CurveKeys,
         address: PeerAddress,
         received: Callable[[bytes], None],
+        signs: Signs,
     ) -> None:
         self._loop = loop
+        self._heard, self._key = signs.keys, address.curve_public
         self._received = received
         self._times: Counter[bytes] = Counter()  # ZeroMQ counts subscriptions
         # No receive high-water mark: the publisher's window bounds what can come.
@@ -107,5 +110,7 @@ class SubSocket:
         for _ in range(FRAMES_PER_TURN):
             if socket.closed or not has_input(socket):
                 return
-            self._received(socket.recv(NOBLOCK))
+            data = socket.recv(NOBLOCK)
+            self._heard[self._key] = None
+            self._received(data)
         self._loop.call_soon(self._read)

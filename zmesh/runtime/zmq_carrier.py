@@ -12,6 +12,7 @@ from zmesh.runtime.carrier import FrameReceiver, SubscriberReceiver
 from zmesh.runtime.inbound import RouterInbound
 from zmesh.runtime.outlet import SubSocket, XpubOutlet
 from zmesh.runtime.peer import PeerAddress
+from zmesh.runtime.signs import Signs
 from zmesh.runtime.sockets import CurveKeys
 from zmesh.runtime.transport import DealerTransport
 
@@ -28,7 +29,9 @@ class ZmqCarrier:
         keys: CurveKeys,
         router: zmq.Socket[bytes],
         xpub: zmq.Socket[bytes],
+        signs: Signs,
     ) -> None:
+        """``signs`` is told of everybody who is heard."""
         # Not ``loop.time``: uvloop's moves in whole milliseconds, and acks are timed in less. And nanoseconds, because
         # a division costs less than the call that would spare it.
         self.clock: Callable[[], float] = monotonic
@@ -38,6 +41,7 @@ class ZmqCarrier:
         self._keys = keys
         self._router = router
         self._xpub = xpub
+        self._signs = signs
 
     def new_transport(self, connected: Callable[[], None], disconnected: Callable[[], None]) -> DealerTransport:
         """A DEALER."""
@@ -45,7 +49,7 @@ class ZmqCarrier:
 
     def new_inbound(self, receiver: FrameReceiver) -> RouterInbound:
         """The ROUTER."""
-        return RouterInbound(self._loop, self._router, receiver)
+        return RouterInbound(self._loop, self._router, receiver, self._signs)
 
     def new_outlet(self, receiver: SubscriberReceiver) -> XpubOutlet:
         """The XPUB."""
@@ -53,4 +57,4 @@ class ZmqCarrier:
 
     def new_subscription(self, address: PeerAddress, received: Callable[[bytes], None]) -> SubSocket:
         """A SUB."""
-        return SubSocket(self._context, self._loop, self._keys, address, received)
+        return SubSocket(self._context, self._loop, self._keys, address, received, self._signs)

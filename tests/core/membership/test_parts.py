@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.member import Contact
-from zmesh.core.membership.messages import Ask, Body, Heartbeat, Hello, Petition, Send
+from zmesh.core.membership.messages import (
+    Ask,
+    Body,
+    Heartbeat,
+    Hello,
+    KnockOutcome,
+    MembershipEffect,
+    MembershipMessage,
+    Notice,
+    NotifyMember,
+    Petition,
+    Pull,
+    Send,
+)
 from zmesh.core.membership.neighbour import Watch
 from zmesh.core.membership.settings import PRESETS, MembershipSettings, Pace
 from zmesh.core.membership.statements import Accusation, Alive, Charge, Left, Removal, outlives, signed
@@ -196,6 +210,133 @@ def test_a_heartbeat_that_says_nothing_new_has_no_effects() -> None:
     machine = machine_in(view_of(20, store), store)
     neighbour = machine.view.neighbours("n0")[0]
     assert machine.receive(0.1, neighbour, Heartbeat(1, 1, machine.view.digest)) == ()
+
+
+def told(effects: Sequence[MembershipEffect]) -> list[tuple[str, str]]:
+    return [(e.alive.node_id, e.kind.value) for e in effects if isinstance(e, NotifyMember)]
+
+
+def test_whoever_was_suspected_is_cleared_when_others_are_to_watch_it() -> None:
+    """Else it would be suspected here for ever: no word of it comes any more."""
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    assert sorted(told(stepped(machine, 1.5))) == [("n1", "suspected"), ("n2", "suspected"), ("n3", "suspected")]
+    grown = Body(machine.view.digest, 77, tuple(alive(f"m{number}") for number in range(60)))
+    effects = machine.receive(1.5, "n1", grown)
+    watched = machine.view.neighbours("n0")
+    unwatched = [name for name in ("n1", "n2", "n3") if name not in watched]
+    assert "n2" in unwatched, "names chosen so that the test says something"
+    cleared = [name for name, kind in told(effects) if kind == "recovered"]
+    assert sorted(cleared) == sorted({"n1", *unwatched}), "n1 has spoken"
+
+
+def test_whoever_was_suspected_is_cleared_when_it_states_that_it_lives() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    machine.disconnected(0.1, "n1")
+    assert told(machine.knocked(0.1, "n1", KnockOutcome.REFUSED)) == []
+    assert told(machine.handle_timeout(0.1)) == [("n1", "suspected")]
+    effects = machine.receive(0.2, "n2", Body(machine.view.digest, 77, (alive("n1", life=1),)))
+    assert told(effects) == [("n1", "recovered")]
+
+
+def test_other_traffic_is_a_sign_of_life() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    for step in range(16):
+        effects = machine.handle_timeout(step / 10)
+        assert "n1" not in [name for name, _ in told(effects)]
+        machine.heard(step / 10, ["n1", "a stranger"])
+    assert sorted(machine.suspects()) == ["n2", "n3"]
+    assert told(machine.heard(1.5, ["n2"])) == [("n2", "recovered")]
+
+
+@pytest.mark.parametrize("outcome", [None, *KnockOutcome])
+def test_what_is_read_after_a_connection_closed_counts_only_if_the_kernel_says_so(outcome: KnockOutcome | None) -> None:
+    """The process may have been killed with its last frames on the way."""
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    machine.disconnected(0.1, "n1")
+    if outcome is not None:
+        machine.knocked(0.1, "n1", outcome)
+    machine.heard(0.1, ["n1"])
+    if outcome is None:
+        machine.knocked(0.1, "n1", KnockOutcome.REFUSED)
+    accused = accusations(machine.handle_timeout(0.1))
+    assert accused == ({"n1"} if outcome in (None, KnockOutcome.REFUSED) else set())
+
+
+def test_an_accusation_ends_with_the_duty_to_watch() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(4, store), store)
+    machine.disconnected(0.1, "n2")
+    machine.knocked(0.1, "n2", KnockOutcome.REFUSED)
+    assert accusations(machine.handle_timeout(0.1)) == {"n2"}
+    machine.receive(0.2, "n1", Body(machine.view.digest, 77, tuple(alive(f"m{number}") for number in range(60))))
+    assert "n2" not in machine.view.neighbours("n0")
+    assert "n2" not in accusations(stepped(machine, 30.0, 0.2))
+
+
+def stepped(machine: Membership, end: float, start: float = 0.0) -> list[MembershipEffect]:
+    """All effects of a time without messages, in which the machine is never called late."""
+    times = [start + step / 10 for step in range(round((end - start) * 10) + 1)]
+    return [effect for now in times for effect in machine.handle_timeout(now)]
+
+
+def accusations(effects: Sequence[MembershipEffect]) -> set[str]:
+    sent = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Petition)]
+    return {s.node_id for petition in sent for s in petition.statements if isinstance(s, Accusation)}
+
+
+# -- a view that was there before: who came last has left again -------------------------------------------------------
+
+
+LEFT = signed(Left("late", 1), SimulatedNotary(SEALS, "late"))
+
+
+def joined_late(machine: Membership) -> tuple[int, int]:
+    """Somebody comes; the digests before and after."""
+    before = machine.view.digest
+    machine.receive(0.1, "n1", Body(before, 77, (alive("late"),)))
+    assert "late" in machine.view.members
+    return before, machine.view.digest
+
+
+def test_what_leads_back_to_an_earlier_view_is_taken_over() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(20, store), store)
+    before, after = joined_late(machine)
+    machine.receive(0.2, "n1", Body(after, before, (), (LEFT,)))
+    assert machine.view.digest == before
+
+
+def test_whoever_is_in_an_earlier_view_for_long_is_told_what_lies_between() -> None:
+    """Each knows the digest of the other, so neither pulls."""
+    store = ViewStore(SETTINGS.near_size)
+    behind, ahead = (machine_in(view_of(20, store), store, name) for name in ("n0", "n1"))
+    before, after = joined_late(behind)
+    joined_late(ahead)
+    ahead.receive(0.2, "n2", Body(after, before, (), (LEFT,)))
+    assert sent(ahead.receive(0.3, "n0", Heartbeat(1, 1, after))) == [], "it may only be a little behind"
+    for now in (1.0, 1.9):
+        ahead.handle_timeout(now)
+    (body,) = sent(ahead.receive(2.3, "n0", Heartbeat(1, 3, after)))
+    behind.receive(2.3, "n1", body)
+    assert behind.view.digest == before
+
+
+def test_an_earlier_view_that_is_announced_after_so_long_is_pulled() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(20, store), store)
+    before, after = joined_late(machine)
+    assert sent(machine.receive(0.2, "n1", Notice(before, 20))) == []
+    for now in (1.0, 1.9):
+        machine.handle_timeout(now)
+    assert sent(machine.receive(2.2, "n1", Notice(before, 20))) == [Pull(after)]
+
+
+def sent(effects: Sequence[MembershipEffect]) -> list[MembershipMessage]:
+    return [e.message for e in effects if isinstance(e, Send)]
 
 
 def test_time_never_goes_back() -> None:

@@ -152,7 +152,7 @@ class Conversation:
         self._docket.vouch(sender, message)
 
     def _on_notice(self, sender: str, message: Notice) -> None:
-        self._spread.saw(sender, message.digest)
+        self._spread.noticed(sender, message.digest)
 
     def _on_pull(self, sender: str, message: Pull) -> None:
         if message.alive is not None and message.alive.node_id == sender:
@@ -163,8 +163,8 @@ class Conversation:
 
     def _on_body(self, sender: str, message: Body) -> None:
         ledger = self._ledger
-        if ledger.knows(message.digest) and message.digest != 0:
-            return
+        if message.digest == ledger.view.digest:
+            return  # not where it is one of before: who came last and has left leads back to that
         put, refuted = self._merge.sift_alive(message)
         drop = self._merge.sift_gone(sender, message, put)
         if refuted:

@@ -43,6 +43,7 @@ class Ledger:
         self.effects: list[MembershipEffect] = []
         self._store = store
         self._history: dict[int, View] = {}
+        self._left_at: dict[int, float] = {}  # since when each of those is the view no more
         self._bodies: dict[int, Body] = {}
 
     # -- questions ---------------------------------------------------------------------------------------------------
@@ -54,6 +55,10 @@ class Ledger:
     def knows(self, digest: int) -> bool:
         """Whether that is the view here, or one of the last before it."""
         return digest == self.view.digest or digest in self._history
+
+    def age_of(self, digest: int) -> float:
+        """How long ago that view was the one here, which it may have been more than once; 0 for one not remembered."""
+        return self.now - self._left_at.get(digest, self.now)
 
     def is_news(self, alive: Alive) -> bool:
         """Whether this statement of life would change the view."""
@@ -146,10 +151,9 @@ class Ledger:
         self.bury(drop)
         new = self._store.changed(old, put, [gone.node_id for gone in drop])
         self._tell_changes(old, put, drop)
-        self._history[old.digest] = old
-        if len(self._history) > HISTORY:
-            del self._history[next(iter(self._history))]
+        self._remember(old)
         self._history.pop(new.digest, None)
+        self._left_at.pop(new.digest, None)
         self.view = new
         self.views += 1
         self.installed_at.append(self.now)
@@ -157,6 +161,13 @@ class Ledger:
             body = Body(old.digest, new.digest, tuple(put), tuple(drop))
         self._bodies = {old.digest: body}
         return body
+
+    def _remember(self, old: View) -> None:
+        self._history[old.digest] = old
+        self._left_at[old.digest] = self.now
+        if len(self._history) > HISTORY:
+            oldest = next(iter(self._history))
+            del self._history[oldest], self._left_at[oldest]
 
     def bury(self, ended: Iterable[Gone]) -> None:
         """Remember these ends, so that nobody is revived by an old statement."""

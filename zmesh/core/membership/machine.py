@@ -6,7 +6,7 @@ heartbeat that says nothing new, the input that comes a hundred times as often a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -173,12 +173,12 @@ class Membership:
             self._watching.hint(node_id)
         return self._end()
 
-    def heard(self, now: float, node_id: str) -> Sequence[MembershipEffect]:
-        """Other traffic came from that node: it lives."""
+    def heard(self, now: float, node_ids: Iterable[str]) -> Sequence[MembershipEffect]:
+        """Other traffic came from these nodes: they live."""
         self._begin(now)
-        watch = self._watching.get(node_id)
-        if watch is not None:
-            self._watching.heard(watch)
+        if not self._left:
+            for node_id in node_ids:
+                self._watching.heard_otherwise(node_id)
         return self._end()
 
     def restate(

@@ -129,6 +129,8 @@ class Petitions:
         if isinstance(statement, Left):
             member = ledger.member(statement.node_id)
             return member is None or member.incarnation != statement.incarnation
+        if not ledger.is_observer(statement.accuser, statement.node_id):
+            return True  # the view has given it to others to watch
         return not ledger.is_in_force(statement.node_id, statement.incarnation, statement.life)
 
     def _settle_due(self) -> None:

@@ -13,6 +13,8 @@ __all__ = ["Spread"]
 FOREVER: Final = float("inf")
 PUSHED: Final = 4  # statements: more than that crosses each link once, on request
 PULL_PATIENCE_S: Final = 1.0
+LAG_S: Final = 2.0  # who is in an earlier view after so long has missed something, or has gone back to it
+TOLD: Final = 64  # statements: more than that are announced to it
 
 
 class Spread:
@@ -39,7 +41,26 @@ class Spread:
         """A node has that view: fetch it, unless it is known, or on its way."""
         ledger = self._ledger
         if ledger.knows(digest):
+            self._catch_up(sender, digest)
             return
+        self._pull(sender, digest)
+
+    def noticed(self, sender: str, digest: int) -> None:
+        """A node announces that view, which may be one of before again: where those who came have left."""
+        if not self._ledger.knows(digest) or self._ledger.age_of(digest) > LAG_S:
+            self._pull(sender, digest)
+
+    def _catch_up(self, sender: str, digest: int) -> None:
+        """The digest is known here, and ours may be there, so that neither asks: tell what lies between the two."""
+        ledger = self._ledger
+        if sender not in ledger.view.members or ledger.age_of(digest) <= LAG_S:
+            return
+        body = ledger.body_from(digest)
+        is_small = len(body.alive) + len(body.gone) <= TOLD
+        ledger.send(sender, body if is_small else Notice(ledger.view.digest, len(ledger.view)))
+
+    def _pull(self, sender: str, digest: int) -> None:
+        ledger = self._ledger
         patience_s = PULL_PATIENCE_S if self._pulled == digest else PULL_PATIENCE_S / 4
         if self._pulled is not None and ledger.now - self._pulled_at < patience_s:
             return

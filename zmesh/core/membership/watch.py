@@ -16,7 +16,7 @@ from zmesh.core.membership.messages import Heartbeat, Knock, KnockOutcome, Notif
 from zmesh.core.membership.neighbour import LOSSY_SHARE, Watch
 from zmesh.core.membership.petitions import Petitions
 from zmesh.core.membership.settings import Pace
-from zmesh.core.membership.statements import Charge, Left
+from zmesh.core.membership.statements import Alive, Charge, Left
 
 __all__ = ["Watching"]
 
@@ -66,6 +66,10 @@ class Watching:
                 self._refuted(watch)
             watch.alive = alive
             self._watches[node_id] = watch
+        for node_id, watch in before.items():
+            member = ledger.view.members.get(node_id)
+            if node_id not in self._watches and member is not None:
+                self._clear(watch, member, "others watch it now")
         self.due = min(self.due, self._next_due())
 
     def forgive(self, late_s: float) -> None:
@@ -85,13 +89,27 @@ class Watching:
         watch.is_hinted = False
         watch.kernel = None
         watch.is_suspect = False
-        if watch.is_told:
-            watch.is_told = False
-            self._ledger.effects.append(NotifyMember(MemberEventKind.RECOVERED, watch.alive, "heard of again"))
+        self._clear(watch, watch.alive, "heard of again")
         if watch.is_accused and not watch.is_lossy:
             watch.is_accused = False
             self._petitions.withdraw(watch.alive.node_id)
             self.doubt = min(self.doubt + 1, MAX_DOUBT)
+
+    def heard_otherwise(self, node_id: str) -> None:
+        """Other traffic came from it, which may have been read long after it was sent.
+
+        So it counts for nothing once a connection has closed, unless the kernel there says that the process lives on.
+        """
+        watch = self._watches.get(node_id)
+        if watch is None or watch.kernel is KnockOutcome.REFUSED or (watch.is_hinted and watch.kernel is None):
+            return
+        self.heard(watch)
+
+    def _clear(self, watch: Watch, member: Alive, reason: str) -> None:
+        """Whoever was told that it is suspected, and would wait in vain for a word of ours, learns that it is not."""
+        if watch.is_told:
+            watch.is_told = False
+            self._ledger.effects.append(NotifyMember(MemberEventKind.RECOVERED, member, reason))
 
     def hint(self, node_id: str) -> None:
         """A connection with it closed."""
@@ -216,7 +234,8 @@ class Watching:
         """It states that it lives, in another life: what was held against it is void."""
         if watch.is_accused and not watch.is_lossy:
             self.doubt = min(self.doubt + 1, MAX_DOUBT)
-        watch.is_accused = watch.is_lossy = False
+        watch.is_accused = watch.is_lossy = watch.is_suspect = watch.is_hinted = False
+        self._clear(watch, watch.alive, "it states that it lives")
         watch.heard_at = self._ledger.now
         watch.bits = watch.seen = 0
         watch.number = -1
