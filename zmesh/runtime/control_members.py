@@ -115,6 +115,9 @@ class Members:
         if node_id is not None:
             self.disconnected(node_id)
 
+    def find(self, node_id: str) -> None:
+        """There is a way to each member that was told of."""
+
     def update_record(self, record: NodeRecord) -> None:
         """This node says something new of itself."""
         self.record = record
