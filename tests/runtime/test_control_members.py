@@ -16,12 +16,14 @@ from zmesh.core.membership.member import AgentRecord
 from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
 from zmesh.config import PRESETS as TIMINGS
 from zmesh.config import Timings
+from zmesh.core.membership import view
 from zmesh.core.membership.messages import KnockOutcome
 from zmesh.core.membership.settings import PRESETS
 from zmesh.runtime import control_choice
 from zmesh.runtime.control_knocks import MAX_KNOCKS, Knocks
 from zmesh.runtime.control_members import membership_settings
 from zmesh.runtime.control_reactor import Reactor
+from zmesh.runtime.control_ways import Ways
 from zmesh.runtime.peer import Route
 
 NODES = 10
@@ -67,6 +69,52 @@ def test_a_large_record_reaches_all_and_a_goodbye_too(wide: list[Node]) -> None:
     for node in rest:
         wait_for(lambda n=node: n.kinds("n5")[-1] == "left", "n5 has left")  # type: ignore[misc]
         assert "died" not in node.kinds("n5")
+
+
+STATED = ("127.0.0.9", "127.0.0.1")  # nobody listens at the first
+
+
+def ways_known(nodes: list[Node]) -> int:
+    return sum(bool(node.last(other.name).host) for node in nodes for other in nodes if other is not node)
+
+
+@pytest.fixture
+def wide_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Node]]:
+    """Control planes that state two addresses each, and watch two others each, in a mesh that is wide from the start.
+
+    They have not seen each other yet.
+    """
+    monkeypatch.setattr(control_choice, "RUNS_OVERLAY", True)
+    monkeypatch.setitem(PRESETS, "lan", replace(PRESETS["lan"], near_size=1))
+    view._places.cache_clear()
+    monkeypatch.setattr(view, "RINGS", 1)
+    mesh = Mesh(tmp_path, "lab")
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(Node(mesh.identity(f"n{number}"), hosts=STATED)) for number in range(24)]
+        for node in nodes[1:]:
+            node.dial(nodes[0])
+        yield nodes
+    view._places.cache_clear()
+
+
+def test_in_a_wide_mesh_a_node_introduces_itself_to_few_and_to_others_on_need(wide_from_the_start: list[Node]) -> None:
+    nodes = wide_from_the_start
+    wait_until_all_see_all(*nodes)
+    assert ways_known(nodes) <= 24 * 23 // 2  # some 150: two neighbours each, and the stewards of the first few views
+    pairs = ((node, other) for node in nodes for other in nodes if other is not node)
+    asker, away = next((node, other) for node, other in pairs if not node.last(other.name).host)
+    asker.plane.find(away.name)
+    wait_for(lambda: asker.last(away.name).host == "127.0.0.1", "the way is found, at the address that answers")
+    assert (asker.kinds(away.name)[-1], asker.last(away.name).is_wide) == ("changed", True)
+
+
+def test_without_the_rule_every_node_introduces_itself_to_all(
+    wide_from_the_start: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ways, "note", lambda ways, contact: ways.look(contact, is_member=True))
+    nodes = wide_from_the_start[:12]
+    wait_until_all_see_all(*nodes)
+    wait_for(lambda: ways_known(nodes) == 12 * 11, "all know the way to all")
 
 
 def test_two_meshes_become_one_when_one_node_is_pointed_at_the_other(

@@ -75,7 +75,7 @@ def test_what_the_codec_reads_is_what_the_page_means() -> None:
     assert [agent.agent_id for agent in answer.record.agents] == [7, (1 << 64) - 1]
     assert answer.record.agents[0].metadata == {"model": "x"}
     assert [agent.healthy for agent in answer.record.agents] == [False, True]
-    assert answer.record.maintenance
+    assert (answer.record.maintenance, answer.record.client, answer.record.publishes) == (True, False, True)
 
 
 def test_the_digests_of_the_page() -> None:

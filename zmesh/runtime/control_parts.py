@@ -86,6 +86,9 @@ class MemberDriver(Protocol):
     def connection_closed(self, descriptor: int) -> None:
         """An incoming control connection closed."""
 
+    def find(self, node_id: str) -> None:
+        """Something is to be sent to the node: look for the way, if none is known, and tell of it."""
+
     def update_record(self, record: NodeRecord) -> None:
         """This node says something new of itself."""
 

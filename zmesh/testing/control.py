@@ -112,9 +112,16 @@ class SimulatedControl:
         hosts: tuple[str, ...] | None = None,
         certificate: bytes | None = None,
         maintenance: bool | None = None,
+        publishes: bool | None = None,
     ) -> None:
         """Change what this node says of itself, and tell the mesh."""
-        given = {"agents": agents, "hosts": hosts, "certificate": certificate, "maintenance": maintenance}
+        given = {
+            "agents": agents,
+            "hosts": hosts,
+            "certificate": certificate,
+            "maintenance": maintenance,
+            "publishes": publishes,
+        }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         process = self._process
         process.record = replace(process.record, version=process.record.version + 1, **changes)
@@ -124,6 +131,9 @@ class SimulatedControl:
         """Meet whoever is there; the search sees to it that it is asked again."""
         for address, _ in addresses:
             self._process.dial("", (address,))
+
+    def find(self, node_id: str) -> None:
+        """A member is told of with its address."""
 
     def disconnected(self, node_id: str) -> None:
         """A data connection with that node broke."""

@@ -71,6 +71,7 @@ class _Record(Struct, array_like=True, frozen=True):
     maintenance: bool = False
     client: bool = False
     software: _Label = ""
+    publishes: bool = False
 
 
 class _Contact(Struct, array_like=True, frozen=True):
