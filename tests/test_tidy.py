@@ -24,7 +24,7 @@ OURS = [
 MAX_FILE_LINES = 300
 MAX_TEST_FILE_LINES = 600
 MAX_FUNCTION_LINES = 40
-LONGER_FILES: dict[str, int] = {"zmesh/runtime/link.py": 376}  # to be split
+LONGER_FILES: dict[str, int] = {"zmesh/runtime/link.py": 375}  # to be split
 LONGER_FUNCTIONS: dict[str, int] = {}
 
 # Their sleeps are on the virtual clock of zmesh.testing.

@@ -14,12 +14,14 @@ from zmesh.messenger import Messenger
 from zmesh.registry import Registry
 from zmesh.runtime.control_notices import ControlNotice, IncidentNotice, PeerNotice
 from zmesh.runtime.data_plane import DataPlane
+from zmesh.runtime.link import Link
 from zmesh.runtime.peer import PeerAddress, endpoint_of
 from zmesh.runtime.publishing import Publishing
 
 __all__ = ["Coordinator"]
 
 PARTING_GRACE_S: Final = 0.5
+REVIEW_INTERVAL_S: Final = 1.0
 
 logger = logging.getLogger("zmesh.coordinator")
 
@@ -46,6 +48,9 @@ class Coordinator:
         self._incident = incident
         self._is_closed = False
         self._farewells: dict[str, asyncio.TimerHandle] = {}  # what happens to nodes that stay away
+        self._unreached: dict[Link, float] = {}  # links with something to send and no connection: for how long, in s
+        self._review_at = plane.clock()
+        plane.on_tick.append(self._review)
 
     def notify(self, notice: ControlNotice) -> None:
         """Thread-safe: take note of something, in the loop, in order."""
@@ -74,7 +79,8 @@ class Coordinator:
         if record.incarnation < self._registry.incarnation_of(record.node_id):
             # It came back with its clock set back: its sessions would be taken for older ones than we remember.
             self._plane.links.forget_sessions(record.node_id, f"node {record.node_id} has restarted")
-        self._registry.apply(event, notice.host, notice.fingerprint)
+        host = notice.host or next(iter(record.hosts), "")  # until one has answered, the first that it states
+        self._registry.apply(event, host, notice.fingerprint)
         if event.kind not in (MemberEventKind.SUSPECTED, MemberEventKind.DIED, MemberEventKind.LEFT):
             self._connect(record, notice)
         if event.kind in (MemberEventKind.DIED, MemberEventKind.LEFT):
@@ -89,12 +95,15 @@ class Coordinator:
         self._messenger.forget_routes()
 
     def _connect(self, record: NodeRecord, notice: PeerNotice) -> None:
-        if not notice.host:
-            return
-        data = PeerAddress(endpoint_of(notice.host, record.data_port), notice.curve_public)
-        publish = PeerAddress(endpoint_of(notice.host, record.publish_port), notice.curve_public)
-        self._plane.links.set_address(record.node_id, record.incarnation, data)
-        self._publishing.connect(record.node_id, record.incarnation, publish)
+        node_id, incarnation = record.node_id, record.incarnation
+        self._plane.links.set_peer(node_id, incarnation, _address(notice, record.data_port))
+        self._publishing.connect(
+            node_id,
+            incarnation,
+            _address(notice, record.publish_port),
+            publishes=record.publishes,
+            is_wide=notice.is_wide,
+        )
 
     # -- nodes that stay away ------------------------------------------------------------------------------------------
 
@@ -120,6 +129,23 @@ class Coordinator:
         reason = f"node {node_id} has left the mesh"
         self._farewells[node_id] = self._loop.call_later(PARTING_GRACE_S, self._give_up, node_id, reason)
 
+    def _review(self, now: float) -> None:
+        """Who lives, by what others say, and cannot be reached from here, is waited for as long as who is silent."""
+        if now < self._review_at:
+            return
+        self._review_at = now + REVIEW_INTERVAL_S
+        before, self._unreached = self._unreached, {}
+        for link in self._plane.links.awake():
+            node_id = link.node_id
+            if link.is_reachable or link.is_idle() or node_id in self._farewells:
+                continue
+            waited_s = before.get(link, 0.0)  # by reviews, not by the clock: while we are stopped nobody waits
+            if waited_s < self._timings.resume_window_s:
+                self._unreached[link] = waited_s + REVIEW_INTERVAL_S
+            else:
+                reason = f"node {node_id} lives, but no connection to it could be made for {waited_s:g} s"
+                self._plane.links.close(node_id, reason)
+
     def _give_up(self, node_id: str, reason: str) -> None:
         self._part(node_id, reason)
         self._registry.forget_agents(node_id)
@@ -139,3 +165,7 @@ class Coordinator:
         farewell = self._farewells.pop(node_id, None)
         if farewell is not None:
             farewell.cancel()
+
+
+def _address(notice: PeerNotice, port: int) -> PeerAddress | None:
+    return PeerAddress(endpoint_of(notice.host, port), notice.curve_public) if notice.host else None

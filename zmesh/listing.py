@@ -16,7 +16,7 @@ class RegistryEventKind(enum.Enum):
     """What happened."""
 
     NODE_JOINED = "node_joined"
-    NODE_CHANGED = "node_changed"  # its addresses, or whether it is in maintenance
+    NODE_CHANGED = "node_changed"  # its addresses, whether it is in maintenance, or what else it says of itself
     NODE_RESTARTED = "node_restarted"
     NODE_SUSPECTED = "node_suspected"
     NODE_RECOVERED = "node_recovered"

@@ -250,9 +250,12 @@ class Messenger:
             raise MessageTooLarge(
                 f"{len(payload)} bytes: a published message holds at most {ATTACHMENT_BYTES}; send larger ones"
             )
-        if group is None and self._publishing.awaits_subscribers:
-            await self._publishing.wait_for_subscribers(GROUP_JOIN_TIMEOUT_S)
-        topic = self._publishing.topic(None if group is None else checked_group(group))
+        publishing = self._publishing
+        if not publishing.has_begun:
+            await publishing.begin()
+        elif group is None and publishing.awaits_subscribers:
+            await publishing.wait_for_subscribers()
+        topic = publishing.topic(None if group is None else checked_group(group))
         if topic.budget <= 0:
             await topic.wait_for_room(len(payload))
         return Receipt(topic, topic.append(from_agent, payload))

@@ -33,6 +33,7 @@ logger = logging.getLogger("zmesh")
 
 DRAIN_TIMEOUT_S: Final = 5.0
 SETTLING_HEARTBEATS: Final = 2  # the first that tells of a change of the record may be lost with its connection
+MAX_NEIGHBOURS: Final = 8  # dialled at the start: one that answers knows the others, and some may be about to end
 JOIN_PATIENCE_S: Final = 3.0  # how long join_network waits for an address it was given; discovery goes on after it
 
 
@@ -66,6 +67,7 @@ class Node:
         self.record = self._planes.make_record()
         self.plane = self._make_data_plane()
         self.publishing = Publishing(self.plane)
+        self.publishing.announce = lambda: self._change_record(publishes=True)
         self.registry = Registry(self._control.last_heard_ms, self.plane.wall_ms)
         self.messenger = Messenger(
             self.plane,
@@ -98,6 +100,7 @@ class Node:
             idle_link_s=self.config.idle_link_s,
             incident=lambda kind, reason, source: incidents.report(kind, source, reason),
             peer_disconnected=self._control.disconnected,
+            find=self._control.find,
         )
 
     def _make_maintenance(self) -> Maintenance:
@@ -134,7 +137,7 @@ class Node:
     def _dial_neighbours(self) -> None:
         """Other nodes of this key directory are on this machine: they need no discovery."""
         neighbours = [node for node in self.standing.neighbours() if node.node_id != self.record.node_id]
-        for neighbour in neighbours:
+        for neighbour in neighbours[:MAX_NEIGHBOURS]:
             self._control.dial([parse_peer_address(address) for address in neighbour.addresses], persistent=False)
 
     async def wait_until_found(self, addresses: Sequence[str]) -> None:

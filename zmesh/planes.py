@@ -64,11 +64,15 @@ class Control(Protocol):
         hosts: tuple[str, ...] | None = None,
         certificate: bytes | None = None,
         maintenance: bool | None = None,
+        publishes: bool | None = None,
     ) -> None:
         """Change what this node says of itself, and tell the mesh."""
 
     def dial(self, addresses: Sequence[tuple[str, int]], persistent: bool) -> None:
         """Meet whoever answers there; ``persistent``: again and again while nobody does."""
+
+    def find(self, node_id: str) -> None:
+        """Something is to be sent to that member: look for the way, and tell where it was reached."""
 
     def disconnected(self, node_id: str) -> None:
         """A data connection with that node broke: ask it whether it lives."""

@@ -170,7 +170,7 @@ class Registry:
         """This node's own record changed."""
         node = self._nodes[record.node_id]
         old, node.record = node.record, replace(record, agents=node.record.agents)
-        if replace(node.record, version=old.version) != old:
+        if replace(node.record, version=old.version, publishes=old.publishes) != old:  # what is not listed
             self._emit(self._event(node, RegistryEventKind.NODE_CHANGED))
         self._replace_agents(node, record.agents, has_moved=old.data_port != record.data_port)
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import zmesh
-from tests.integration.meshes import PATIENCE_S, Mesh, in_loop, until
+from tests.integration.meshes import PATIENCE_S, Mesh, agents, in_loop, until
 from tests.integration.processes import Child, child, number_payload, numbers
+from zmesh.config import Timings
+from zmesh.core.membership.member import NodeRecord
+from zmesh.zeromq import OpenZmqPlanes
 
 FOR_EVER_S = 3600.0
 REQUESTS = 600  # of 10,000 bytes: more than there is credit for
@@ -74,3 +79,28 @@ async def test_what_was_sent_to_a_node_that_is_taken_for_dead_is_held_and_arrive
         await waits
         await before.delivered(PATIENCE_S)
         await until(lambda: numbers(file) == [0, 1, 2], "both are written down")
+
+
+@in_loop
+async def test_what_is_sent_to_a_node_whose_data_port_nobody_reaches_is_reported(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_record = OpenZmqPlanes.make_record
+    with closing(socket.socket()) as deaf:
+        deaf.bind(("127.0.0.1", 0))  # and nobody listens
+
+        def elsewhere(planes: OpenZmqPlanes) -> NodeRecord:
+            record = make_record(planes)
+            return replace(record, data_port=deaf.getsockname()[1]) if record.node_id == "b" else record
+
+        monkeypatch.setattr(OpenZmqPlanes, "make_record", elsewhere)
+        async with Mesh(home) as mesh:
+            a, b = await mesh.pair(timings=Timings(resume_window_s=1.0))
+            seven, _ = await agents(a, b)
+            sending = (seven.send(9, bytes(60_000)) for _ in range(40))  # more than there is credit for
+            receipts = await asyncio.wait_for(asyncio.gather(*sending), PATIENCE_S)
+            for receipt in receipts:
+                with pytest.raises(zmesh.PeerLost, match="node b lives, but no connection to it could be made for 1 s"):
+                    await receipt.delivered(PATIENCE_S)
+            assert a.statistics().lost_peer_lost == 40
+            assert [info.node_id for info in a.registry.nodes(zmesh.NodeStatus.ACTIVE)] == ["a", "b"], "it lives"

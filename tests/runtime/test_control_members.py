@@ -1,4 +1,4 @@
-"""The overlay over real sockets, where it differs from everyone heartbeating everyone; and knocks."""
+"""The control plane of a mesh in which nodes watch some of the others only; and knocks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
 from zmesh.config import PRESETS as TIMINGS
 from zmesh.config import Timings
+from zmesh.core.membership import view
 from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.member import AgentRecord
 from zmesh.core.membership.messages import KnockOutcome
@@ -24,6 +25,7 @@ from zmesh.runtime.control_loop import ControlLoop
 from zmesh.runtime.control_members import Members
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.control_settings import membership_settings
+from zmesh.runtime.control_ways import Ways
 from zmesh.runtime.peer import Route
 
 NODES = 10
@@ -110,6 +112,51 @@ def members_of(node: Node) -> Membership:
     members = loop_of(node).members
     assert isinstance(members, Members)
     return members._machine
+
+
+STATED = ("127.0.0.9", "127.0.0.1")  # nobody listens at the first
+
+
+def ways_known(nodes: list[Node]) -> int:
+    return sum(bool(node.last(other.name).host) for node in nodes for other in nodes if other is not node)
+
+
+@pytest.fixture
+def wide_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Node]]:
+    """Control planes that state two addresses each, and watch two others each, in a mesh that is wide from the start.
+
+    They have not seen each other yet.
+    """
+    monkeypatch.setitem(PRESETS, "lan", replace(PRESETS["lan"], near_size=1))
+    view._places.cache_clear()
+    monkeypatch.setattr(view, "RINGS", 1)
+    mesh = Mesh(tmp_path, "lab")
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(Node(mesh.identity(f"n{number}"), hosts=STATED)) for number in range(24)]
+        for node in nodes[1:]:
+            node.dial(nodes[0])
+        yield nodes
+    view._places.cache_clear()
+
+
+def test_in_a_wide_mesh_a_node_introduces_itself_to_few_and_to_others_on_need(wide_from_the_start: list[Node]) -> None:
+    nodes = wide_from_the_start
+    wait_until_all_see_all(*nodes)
+    assert ways_known(nodes) <= 24 * 23 // 2  # some 150: two neighbours each, and the stewards of the first few views
+    pairs = ((node, other) for node in nodes for other in nodes if other is not node)
+    asker, away = next((node, other) for node, other in pairs if not node.last(other.name).host)
+    asker.plane.find(away.name)
+    wait_for(lambda: asker.last(away.name).host == "127.0.0.1", "the way is found, at the address that answers")
+    assert (asker.kinds(away.name)[-1], asker.last(away.name).is_wide) == ("changed", True)
+
+
+def test_without_the_rule_every_node_introduces_itself_to_all(
+    wide_from_the_start: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ways, "note", lambda ways, contact: ways.look(contact, is_member=True))
+    nodes = wide_from_the_start[:12]
+    wait_until_all_see_all(*nodes)
+    wait_for(lambda: ways_known(nodes) == 12 * 11, "all know the way to all")
 
 
 def test_two_meshes_become_one_when_one_node_is_pointed_at_the_other(

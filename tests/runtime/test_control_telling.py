@@ -42,6 +42,7 @@ class Told:
     telling: Telling
     links: Links
     notices: list[PeerNotice]
+    is_wide: bool = False
 
     @property
     def kinds(self) -> list[Kind]:
@@ -54,7 +55,8 @@ def told(tmp_path: Path) -> Iterator[Told]:
     reactor = Reactor()
     notices: list[PeerNotice] = []
     links = Links(context, Mesh(tmp_path, "lab").identity("a"), reactor, time.monotonic, lambda node_id: None)
-    yield Told(Telling(links, AllowList(), notices.append), links, notices)
+    told = Told(Telling(links, AllowList(), notices.append, lambda: told.is_wide), links, notices)
+    yield told
     reactor.close()
     context.term()
 
@@ -69,10 +71,10 @@ def test_a_member_is_told_of_when_its_record_and_a_way_to_it_are_here(told: Told
     told.telling.member(Kind.SUSPECTED, alive(RECORD), "silent")
     told.telling.record(alive(RECORD), data(RECORD))
     assert told.notices == []
-    assert [a.node_id for a in told.telling.waiting_for_a_way()] == ["b"]
+    assert [a.node_id for a in told.telling.without_a_way()] == ["b"]
     meet(told)
     assert [(n.event.kind, n.event.record, n.host) for n in told.notices] == [(Kind.JOINED, RECORD, "127.0.0.1")]
-    assert list(told.telling.waiting_for_a_way()) == []
+    assert list(told.telling.without_a_way()) == []
 
 
 def test_who_goes_before_it_was_told_of_was_never_there(told: Told) -> None:
@@ -132,3 +134,36 @@ def test_a_record_that_is_not_of_the_node_that_states_it_is_refused(told: Told, 
     with pytest.raises(ProtocolViolation):
         told.telling.record(alive(RECORD), wrong)
     assert told.notices == []
+
+
+def test_in_a_wide_mesh_a_member_is_told_of_without_a_way_and_once_there_is_one_again(told: Told) -> None:
+    told.is_wide = True
+    told.telling.member(Kind.JOINED, alive(RECORD), "")
+    assert told.notices == []
+    told.telling.record(alive(RECORD), data(RECORD))
+    told.telling.settle("b")
+    assert [(n.event.kind, n.host, n.is_wide) for n in told.notices] == [(Kind.JOINED, "", True)]
+    told.telling.member(Kind.SUSPECTED, alive(RECORD), "silent")
+    assert [a.node_id for a in told.telling.without_a_way()] == ["b"]
+    meet(told)
+    meet(told)
+    assert [(n.event.kind, n.host) for n in told.notices[1:]] == [(Kind.SUSPECTED, ""), (Kind.CHANGED, "127.0.0.1")]
+
+
+def test_who_connects_is_told_of_a_way_although_the_suspicion_had_it(told: Told) -> None:
+    told.is_wide = True
+    told.telling.member(Kind.JOINED, alive(RECORD), "")
+    told.telling.record(alive(RECORD), data(RECORD))
+    told.links.set_route("b", Route("127.0.0.1", 7651, b"key"))
+    told.telling.member(Kind.SUSPECTED, alive(RECORD), "silent")
+    told.telling.settle("b")
+    assert told.kinds == [Kind.JOINED, Kind.SUSPECTED, Kind.CHANGED]
+
+
+def test_who_waits_for_a_way_when_the_mesh_becomes_wide_is_told_of_without(told: Told) -> None:
+    told.telling.member(Kind.JOINED, alive(RECORD), "")
+    told.telling.record(alive(RECORD), data(RECORD))
+    assert told.notices == []
+    told.is_wide = True
+    told.telling.settle("b")
+    assert [(n.event.kind, n.host) for n in told.notices] == [(Kind.JOINED, "")]

@@ -69,4 +69,4 @@ def test_what_the_codec_reads_is_what_the_page_means() -> None:
     assert [agent.agent_id for agent in record.agents] == [7, (1 << 64) - 1]
     assert record.agents[0].metadata == {"model": "x"}
     assert [agent.healthy for agent in record.agents] == [False, True]
-    assert record.maintenance
+    assert (record.maintenance, record.client, record.publishes) == (True, False, True)

@@ -20,7 +20,7 @@ class Audience:
 
     @property
     def topics(self) -> Sequence[bytes]:
-        """What this node has to hear."""
+        """What this node has to hear, the broadcast first."""
         return (BROADCAST_TOPIC, *self._members)
 
     def join(self, agent_id: int, group: str) -> bytes:

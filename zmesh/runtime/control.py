@@ -86,16 +86,21 @@ class ControlPlane:
         hosts: tuple[str, ...] | None = None,
         certificate: bytes | None = None,
         maintenance: bool | None = None,
+        publishes: bool | None = None,
     ) -> None:
         """Change what this node says of itself, and tell the mesh. Safe from any thread.
 
         Every agent must have passed ``zmesh.wire.record.check_agent``: else peers refuse the whole record.
         """
-        self._call(lambda loop: loop.update_record(agents, hosts, certificate, maintenance))
+        self._call(lambda loop: loop.update_record(agents, hosts, certificate, maintenance, publishes))
 
     def dial(self, addresses: Sequence[tuple[str, int]], persistent: bool) -> None:
         """Meet whoever answers there; ``persistent``: again and again while nobody does. Safe from any thread."""
         self._call(lambda loop: loop.dial(addresses, persistent))
+
+    def find(self, node_id: str) -> None:
+        """Look for the way to a member: a notice tells where it was reached. Safe from any thread."""
+        self._call(lambda loop: loop.find(node_id))
 
     def disconnected(self, node_id: str) -> None:
         """A data connection with that node broke: ask it whether it lives. Safe from any thread."""

@@ -160,6 +160,7 @@ class ControlLoop:
         hosts: tuple[str, ...] | None = None,
         certificate: bytes | None = None,
         maintenance: bool | None = None,
+        publishes: bool | None = None,
     ) -> None:
         """Change what is given in this node's own record."""
         old = self.members.record
@@ -171,6 +172,7 @@ class ControlLoop:
                 hosts=old.hosts if hosts is None else hosts,
                 certificate=old.certificate if certificate is None else certificate,
                 maintenance=old.maintenance if maintenance is None else maintenance,
+                publishes=old.publishes if publishes is None else publishes,
             )
         )
 
@@ -178,6 +180,10 @@ class ControlLoop:
         """Meet whoever answers there."""
         for host, port in addresses:
             self.meetings.dial(host, port, persistent=persistent)
+
+    def find(self, node_id: str) -> None:
+        """Look for the way to a member."""
+        self.members.find(node_id)
 
     def disconnected(self, node_id: str) -> None:
         """A connection with that node broke."""

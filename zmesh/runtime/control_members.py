@@ -63,7 +63,7 @@ class Members:
         self._forget_after_s = settings.forget_after_s
         self._inbox = ControlInbox(parts.router, parts.allowed, parts.incidents, self._take)
         self._ways = Ways(parts.links, parts.allowed, parts.clock, parts.timings.redial_interval_s)
-        self._telling = Telling(parts.links, parts.allowed, parts.notify)
+        self._telling = Telling(parts.links, parts.allowed, parts.notify, lambda: not self._machine.view.is_near)
         self._knocks = Knocks(parts.reactor, parts.clock, settings.knock_wait_s, self._knocked)
         self._lost: Callable[[str], None] = lambda node_id: None
         self._strangers: dict[str, float] = {}  # admitted, and no members: since when
@@ -145,11 +145,8 @@ class Members:
     def introduced(self, verified: VerifiedCertificate, certificate: bytes, contact: Contact, route: Route) -> None:
         """The node was met at ``route``."""
         self._allowed.admit(verified, certificate)
-        before = self._links.route_of(contact.node_id)
         self._ways.met(contact, route)
         self._telling.settle(contact.node_id)
-        if before is not None and before.host != route.host:
-            self._telling.reached_elsewhere(contact.node_id)
         self._meet(contact)
 
     def introduction_failed(self, node_id: str) -> None:
@@ -168,6 +165,13 @@ class Members:
         node_id = self._inbox.closed(descriptor)
         if node_id is not None:
             self.disconnected(node_id)
+
+    def find(self, node_id: str) -> None:
+        """Something is to be sent to the node: look for the way. A notice tells of it, unless one has before."""
+        member = self._machine.view.members.get(node_id)
+        if member is not None and node_id != self.record.node_id:
+            self._ways.look(member.contact, is_member=True)
+            self._telling.settle(node_id)
 
     def update_record(self, record: NodeRecord) -> None:
         """This node says something new of itself."""
@@ -205,8 +209,9 @@ class Members:
 
     def _review(self, now: float) -> None:
         """Look again for ways not found; let go of connections not used, and of those that are gone for good."""
-        for alive in self._telling.waiting_for_a_way():
-            self._ways.look(alive.contact, is_member=True)
+        for alive in self._telling.without_a_way():
+            if self._machine.view.is_near:
+                self._ways.look(alive.contact, is_member=True)
             self._telling.settle(alive.node_id)
         self._ways.review()
         for node_id in [node_id for node_id, at in self._strangers.items() if now - at >= self._forget_after_s]:
@@ -259,7 +264,10 @@ class Members:
         if kind not in ENDS:
             self._strangers.pop(node_id, None)
             self._admit(alive)
-            self._ways.look(alive.contact, is_member=True)
+            if self._machine.view.is_near:
+                self._ways.look(alive.contact, is_member=True)
+            else:
+                self._ways.note(alive.contact)
         self._telling.member(kind, alive, reason)
         if kind in ENDS:
             self._strangers[node_id] = self._clock()

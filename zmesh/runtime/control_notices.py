@@ -19,9 +19,10 @@ class PeerNotice:
     """A change of the membership, with what is needed to connect to the node."""
 
     event: MemberEvent
-    host: str  # an address at which the node has answered this one, "" if unknown
+    host: str  # an address at which the node has answered this one, or the only one it states; "" if none is known
     curve_public: bytes  # Z85
     fingerprint: str
+    is_wide: bool = False  # the mesh has more members than every node should be connected to
 
 
 @dataclass(frozen=True, slots=True)

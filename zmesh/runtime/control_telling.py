@@ -1,7 +1,8 @@
 """Turns the machine's notices into those that the rest of the process knows: of members with their records and hosts.
 
 A statement comes before the record that it has the hash of, and both may come before there is a way to the node. A
-member is told of when all three are here, as what has become of it since; who leaves before that was never there.
+member is told of when all three are here, as what has become of it since; who leaves before that was never there. In a
+wide mesh a way is looked for on need, so there a member is told of without one; once one is found, that is a change.
 """
 
 from __future__ import annotations
@@ -44,21 +45,30 @@ class _Peer:
     fresh: NodeRecord | None = None  # of the latest statement
     pending: MemberEventKind | None = None
     reason: str = ""
+    host: str = ""  # as told to whoever connects
 
 
 class Telling:
     """What is known of each member, and what has been told of it."""
 
-    def __init__(self, links: Routes, allowed: Admissions, notify: Callable[[PeerNotice], None]) -> None:
+    def __init__(
+        self,
+        links: Routes,
+        allowed: Admissions,
+        notify: Callable[[PeerNotice], None],
+        is_wide: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``is_wide``: whether the mesh has so many members that ways are looked for on need."""
         self._links = links
         self._allowed = allowed
         self._notify = notify
+        self._is_wide = is_wide
         self._peers: dict[str, _Peer] = {}
 
-    def waiting_for_a_way(self) -> Iterator[Alive]:
-        """Those whose record is here, and who cannot be told of yet."""
+    def without_a_way(self) -> Iterator[Alive]:
+        """Those whose record is here, and who cannot be told of yet, or were told of without a host."""
         peers = list(self._peers.values())
-        return (peer.alive for peer in peers if peer.pending and peer.fresh and not self._host_of(peer.alive.node_id))
+        return (peer.alive for peer in peers if peer.fresh and not self._host_of(peer.alive.node_id))
 
     def member(self, kind: MemberEventKind, alive: Alive, reason: str) -> None:
         """The machine tells of a member."""
@@ -94,17 +104,15 @@ class Telling:
     def settle(self, node_id: str) -> None:
         """Tell of it, if there is something to tell, and all of that is known."""
         peer = self._peers.get(node_id)
-        if peer is None or peer.pending is None or peer.fresh is None or not self._host_of(node_id):
+        host = self._host_of(node_id)
+        if peer is None or peer.fresh is None or not (host or self._is_wide()):
             return
-        kind, reason, peer.pending, peer.reason = peer.pending, peer.reason, None, ""
-        peer.record = peer.fresh
-        self._tell(kind, peer.record, reason)
-
-    def reached_elsewhere(self, node_id: str) -> None:
-        """There is another way to it than the one told of."""
-        peer = self._peers.get(node_id)
-        if peer is not None and peer.record is not None and peer.pending is None:
-            self._tell(MemberEventKind.CHANGED, peer.record, f"reached at {self._host_of(node_id)} now")
+        if peer.pending is not None:
+            kind, reason, peer.pending, peer.reason = peer.pending, peer.reason, None, ""
+            peer.record = peer.fresh
+            self._tell(kind, peer.record, reason)
+        elif peer.record is not None and host != peer.host:
+            self._tell(MemberEventKind.CHANGED, peer.record, f"reached at {host} now")
 
     @staticmethod
     def _note(peer: _Peer, kind: MemberEventKind, alive: Alive, reason: str) -> None:
@@ -121,13 +129,18 @@ class Telling:
         return route.host if route is not None else ""
 
     def _tell(self, kind: MemberEventKind, record: NodeRecord, reason: str) -> None:
-        route = self._links.route_of(record.node_id)
-        admitted = self._allowed.by_name(record.node_id)
+        node_id = record.node_id
+        route = self._links.route_of(node_id)
+        admitted = self._allowed.by_name(node_id)
+        host = route.host if route is not None else ""
+        if node_id in self._peers and kind is not MemberEventKind.SUSPECTED:  # nobody connects to a suspect
+            self._peers[node_id].host = host
         self._notify(
             PeerNotice(
                 event=MemberEvent(kind, record, reason),
-                host=route.host if route is not None else "",
+                host=host,
                 curve_public=route.curve_public if route is not None else b"",
                 fingerprint=admitted.fingerprint if admitted is not None else "",
+                is_wide=self._is_wide(),
             )
         )

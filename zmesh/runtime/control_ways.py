@@ -3,6 +3,9 @@
 A statement gives everything (hosts, port, and the key in its certificate), but not which of several hosts answers, and
 the node lets us in only if it knows us, which members of one view do. So a member with one address is written to
 there; to all others we introduce ourselves first, which dials all addresses at once. What is to be sent waits.
+
+In a mesh of up to ``near_size`` members every member is looked for at once, so that no message waits for its way. In a
+larger one that would be n introductions a node: there a way is looked for when somebody has something to send.
 """
 
 from __future__ import annotations
@@ -65,10 +68,15 @@ class Ways:
         if found is not None and (found == to or found.incarnation > to.incarnation):
             return
         admitted = self._allowed.by_name(node_id)
-        if is_member and admitted is not None and len(to.hosts) == 1 and is_literal(to.hosts[0]):
+        if is_member and admitted is not None and _is_plain(to):
             self._take(to, Route(to.hosts[0], to.introduction_port + 1, admitted.curve_public))
         else:
             self._meet(to)
+
+    def note(self, to: Contact) -> None:
+        """A member states this: take a way that costs nothing, and look for one only to a node that had one."""
+        if _is_plain(to) or self._links.route_of(to.node_id) is not None:
+            self.look(to, is_member=True)
 
     def met(self, contact: Contact, route: Route) -> None:
         """The node was introduced to, there."""
@@ -76,9 +84,10 @@ class Ways:
         self._take(contact, route)
 
     def doubt(self, contact: Contact) -> None:
-        """Its connection broke or did not come up: look for another way, while this one is used."""
+        """Its connection broke or did not come up: look for another way, if we had one; that one is used meanwhile."""
         self._found.pop(contact.node_id, None)
-        self._meet(contact)
+        if self._links.route_of(contact.node_id) is not None:
+            self._meet(contact)
 
     def lost(self, node_id: str) -> None:
         """The node is gone; should it be written to again, it must be met again."""
@@ -119,3 +128,8 @@ class Ways:
         for key, frame in self._waiting.pop(node_id, {}).items():
             self._sent_at[node_id] = self._clock()
             self._links.send(node_id, key, frame)
+
+
+def _is_plain(contact: Contact) -> bool:
+    """Whether the statement alone gives the way: one address, and no name that must be resolved."""
+    return len(contact.hosts) == 1 and is_literal(contact.hosts[0])

@@ -19,6 +19,7 @@ from zmesh.runtime.mailbox import Batch, Keeper, Mailbox
 from zmesh.runtime.outbox import Outbox
 from zmesh.runtime.received import received_messages
 from zmesh.runtime.requests import Requests
+from zmesh.runtime.way_finder import WayFinder
 from zmesh.wire.data import FLAG_RESET, Frame, Kind, Run, TopicNote, decode_frame
 
 __all__ = ["DataPlane"]
@@ -46,7 +47,9 @@ class DataPlane:
         idle_link_s: float,
         incident: Callable[[str, str, str], object],
         peer_disconnected: Callable[[str], None],
+        find: Callable[[str], None],
     ) -> None:
+        """``find`` asks for the way to a node; ``LinkTable.set_peer`` is told of it."""
         self.loop = loop
         self.carrier = carrier
         self.clock, self.wall_ns = carrier.clock, carrier.wall_ns
@@ -58,6 +61,7 @@ class DataPlane:
         self.statistics = Counters()
         self.starter = EagerStarter(loop)
         self.mailboxes: dict[int, Mailbox] = {}
+        self.ways = WayFinder(find, carrier.clock)
         self.links = LinkTable(self)
         self.requests = Requests(loop, self.statistics, self.clock)
         self.topic_notes: Callable[[Link, list[TopicNote], list[bytes]], None] = lambda link, notes, repairs: None
@@ -212,7 +216,6 @@ class DataPlane:
         self._tick_timer = self.loop.call_later(TICK_S, self._tick)
         now = self.clock()
         self.requests.expire(now)
-        for link in self.links.all():
-            link.handle_timeout(now)
+        self.links.tick(now)
         for callback in self.on_tick:
             callback(now)

@@ -1,4 +1,4 @@
-"""What the peers of this node publish, as it is heard here: one subscription a peer, one feed a topic of it."""
+"""What is heard here of what peers publish: one subscription a peer that is heard, one feed a topic of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTLE_S: Final = 0.002
 
 
 class Hearing:
-    """The subscriptions to all peers."""
+    """The subscriptions to peers."""
 
     def __init__(self, plane: DataPlane, audience: Audience) -> None:
         self._plane = plane
@@ -45,23 +45,23 @@ class Hearing:
 
     # -- peers -------------------------------------------------------------------------------------------------------
 
-    def knows(self, node_id: str) -> bool:
-        """Whether some incarnation of that peer is heard, or was until it went away."""
-        return node_id in self._peers
+    def hears(self, node_id: str, incarnation: int) -> bool:
+        """Whether that incarnation of a peer is heard, or was until it went away."""
+        peer = self._peers.get(node_id)
+        return peer is not None and peer.incarnation == incarnation
 
-    def connect(self, node_id: str, incarnation: int, address: PeerAddress) -> bool:
-        """Hear an incarnation of a peer at its publish endpoint; whether that incarnation is new."""
+    def connect(self, node_id: str, incarnation: int, address: PeerAddress | None) -> None:
+        """Hear an incarnation of a peer at its publish endpoint; without an address, once one is found."""
         peer = self._peers.get(node_id)
         if peer is not None and peer.incarnation == incarnation:
             peer.move(address)
-            return False
+            return
         self.disconnect(node_id)
         peer = self._peers[node_id] = PeerSubscription(
             self._plane, node_id, incarnation, address, self.receive, self.settle_later
         )
-        for topic in self._audience.topics:
+        for topic in reversed(self._audience.topics):  # groups before the broadcast
             peer.subscribe(topic)
-        return True
 
     def silence(self, node_id: str) -> None:
         """The peer is dead or has left: nobody waits for its word any more. ``connect`` takes that back."""
@@ -139,7 +139,7 @@ class Hearing:
             self._apply(feed, feed.subscriber.receive_gone(now, note.position))
         else:
             feed.subscriber.receive_position(now, note.position)
-            feed.confirm()
+            peer.confirmed(note.topic)
         self._settle(feed, now)
 
     def _apply(self, feed: TopicFeed, effects: Iterable[SubscriberEffect[Heard]]) -> None:
@@ -179,6 +179,6 @@ class Hearing:
             self.settle_later(feed)
 
     def tick(self, now: float) -> None:
-        """Ask those again that have not confirmed a subscription."""
+        """Look for those that are to be heard, and ask those again that have not confirmed a subscription."""
         for peer in self._peers.values():
-            peer.ask_again(now)
+            peer.tick(now)

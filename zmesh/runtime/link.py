@@ -7,6 +7,7 @@ old one is closed and reports what was not acknowledged.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from zmesh.core.delivery import BeginAnew, HeldFrame, Resend, SendSession
@@ -74,13 +75,13 @@ class Link(Outbox):
         self.node_id = node_id
         self.session = session
         self.remote_incarnation = remote_incarnation
-        self.half = half if half is not None else self._new_half(0)
+        self.half = half if half is not None else ReceivingHalf(0, plane, node_id)
         self._name_origin()
         self.sending = SendSession(INITIAL_CREDIT_BYTES)
         self.notes: list[TopicNote] = []
         self.repairs: list[bytes] = []
         self._address = address
-        self._transport = plane.carrier.new_transport(self._on_connected, self._on_disconnected)
+        self._transport = plane.carrier.new_transport(self._on_connected, partial(plane.link_disconnected, self))
         self._receipts = WaitingReceipts(plane.loop)
         self._ack_wanted = False
         self._has_been_connected = False
@@ -94,21 +95,18 @@ class Link(Outbox):
 
     def adopt(self, remote_session: int) -> None:
         """The peer has begun a sending session; the one before, if there was one, is over."""
-        self.half = self._new_half(remote_session)
+        self.half = ReceivingHalf(remote_session, self._plane, self.node_id)
         # A session is never numbered below the incarnation that it is of.
         self.remote_incarnation = max(self.remote_incarnation, remote_session)
         self._name_origin()
-
-    def _new_half(self, remote_session: int) -> ReceivingHalf:
-        return ReceivingHalf(remote_session, self._plane, self.node_id)
 
     def _name_origin(self) -> None:
         self.origin.id_prefix = f"{self.node_id}:{self.half.session:x}:{self._plane.node_id}:"
 
     # -- where the peer is -------------------------------------------------------------------------------------------
 
-    def set_address(self, address: PeerAddress) -> None:
-        """Learn, or change, where the peer listens."""
+    def set_address(self, address: PeerAddress | None) -> None:
+        """Learn, or change, where the peer listens; None: it is not known any more."""
         if address == self._address:
             return
         self._address = address
@@ -117,6 +115,7 @@ class Link(Outbox):
             self._open()
 
     def _open(self) -> None:
+        self._plane.links.wake(self)
         if self._address is not None and not self._transport.is_open:
             try:
                 self._transport.open(self._address.endpoint, self._address.curve_public)
@@ -130,9 +129,6 @@ class Link(Outbox):
         self._has_been_connected = True
         self._plane.link_connected(self)
         self._send_bare(0)
-
-    def _on_disconnected(self) -> None:
-        self._plane.link_disconnected(self)
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
@@ -318,14 +314,16 @@ class Link(Outbox):
         self._send_bare(0)
         return True
 
-    def handle_timeout(self, now: float) -> None:
-        """Called every few milliseconds while the node lives."""
+    def handle_timeout(self, now: float) -> bool:
+        """Called every few milliseconds from when the link has something to do; whether it still has."""
         if self.sending.handle_timeout(now):
             self._send_probe()
-        if self._transport.is_open and self._is_idle() and now - self._last_used > self._plane.idle_link_s:
+        if self._transport.is_open and self.is_idle() and now - self._last_used > self._plane.idle_link_s:
             self._transport.close()
+        return self._transport.is_open or not self.is_idle() or self.sending.next_deadline() is not None
 
-    def _is_idle(self) -> bool:
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be sent or to be acknowledged."""
         return not (self.sending.held or self.runs or self.notes or self._waiters)
 
     # -- receipts ----------------------------------------------------------------------------------------------------
@@ -346,6 +344,7 @@ class Link(Outbox):
     def credit_wanted(self) -> None:
         """Credit is wanted: where no ack is on its way to bring it, ask."""
         self.sending.want_probe(self._clock())
+        self._plane.links.wake(self)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

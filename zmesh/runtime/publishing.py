@@ -1,10 +1,16 @@
-"""Broadcast and groups: what this node publishes, who has subscribed to it, and what it hears of others."""
+"""Broadcast and groups: what this node publishes, who has subscribed to it, and what it hears of others.
+
+In a near mesh every node subscribes to every other. In a wide one that would be n connections for each of n nodes, so a
+node subscribes to those alone that say in their record that they publish. A node says so with its first publication,
+which waits until all others have subscribed, or cannot be waited for any longer. It says so in a near mesh too: nodes
+need not agree on how large the mesh is, and when it grows, those that join find out whom to hear.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from zmesh.core.broadcast import PublisherEffect, SendRepair, SubscriberLagging, TellSubscriber
@@ -22,6 +28,8 @@ __all__ = ["Publishing"]
 logger = logging.getLogger("zmesh.publish")
 
 MAX_TOPICS_PER_PEER: Final = 10_000
+SUBSCRIBE_TIMEOUT_S: Final = 2.0  # many round trips and handshakes
+FIRST_TIMEOUT_S: Final = 10.0  # in a wide mesh the word must spread, and everybody find the way here
 FROM_SUBSCRIBERS: Final = (TopicNoteKind.POSITION, TopicNoteKind.REPAIR, TopicNoteKind.UNSUBSCRIBED)
 
 
@@ -37,7 +45,13 @@ class Publishing:
         self._topics: dict[bytes, PublishedTopic] = {}
         self._audience = Audience(plane.mailboxes)
         self._hearing = Hearing(plane, self._audience)
+        self._incarnations: dict[str, int] = {}  # of the peers
+        self._silent: dict[str, None] = {}  # those of them that are dead or have left
         self._awaited: dict[str, None] = {}  # nodes that have joined and not yet subscribed to broadcasts
+        self._is_wide = False
+        self._is_announced = False
+        self.has_begun = False  # to publish: it was announced, and waited for
+        self.announce: Callable[[], None] = lambda: None  # sees to it that this node's record says that it publishes
         self._arrived = asyncio.Event()
         plane.topic_notes = self._receive_notes
         plane.on_tick.append(self._tick)
@@ -55,23 +69,37 @@ class Publishing:
 
     # -- peers -------------------------------------------------------------------------------------------------------
 
-    def connect(self, node_id: str, incarnation: int, address: PeerAddress) -> None:
-        """Hear an incarnation of a peer at its publish endpoint, and wait for it to hear us."""
-        is_known = self._hearing.knows(node_id)
-        if not self._hearing.connect(node_id, incarnation, address):
-            return
-        if is_known:
+    def connect(
+        self, node_id: str, incarnation: int, address: PeerAddress | None, *, publishes: bool, is_wide: bool
+    ) -> None:
+        """An incarnation of a peer is there: hear it, where it is to be heard, and wait for it to hear us.
+
+        ``address`` is its publish endpoint, if known; ``is_wide``: the mesh is too large for all to hear all.
+        """
+        self._is_wide = is_wide
+        if publishes or not is_wide or self._hearing.hears(node_id, incarnation):
+            self._hearing.connect(node_id, incarnation, address)
+        else:
+            self._hearing.disconnect(node_id)  # an incarnation before this one, that has published
+        before = self._incarnations.get(node_id)
+        self._incarnations[node_id] = incarnation
+        if before not in (None, incarnation):
             self._forget_subscriber(node_id)  # what an incarnation before this one heard
-        if not self.topic(None).publisher.is_subscribed(node_id):
+        is_back = node_id in self._silent
+        self._silent.pop(node_id, None)
+        if (is_back or before != incarnation) and not self.topic(None).publisher.is_subscribed(node_id):
             self._awaited[node_id] = None
 
     def silence(self, node_id: str) -> None:
         """The peer is dead or has left: nobody waits for it, unless it comes back."""
+        self._silent[node_id] = None
         self._no_longer_awaited(node_id)
         self._hearing.silence(node_id)
 
     def disconnect(self, node_id: str) -> None:
         """The peer is gone for good."""
+        self._incarnations.pop(node_id, None)
+        self._silent.pop(node_id, None)
         self._hearing.disconnect(node_id)
         self._forget_subscriber(node_id)
 
@@ -81,13 +109,22 @@ class Publishing:
             topic.publisher.remove(node_id)
             topic.update_room()
 
+    async def begin(self) -> None:
+        """Before the first publication: say that this node publishes, and wait until the others hear it."""
+        if not self._is_announced:
+            self._is_announced = True
+            self.announce()
+        await self.wait_for_subscribers()
+        self.has_begun = True
+
     @property
     def awaits_subscribers(self) -> bool:
-        """Whether a node that has just joined has not yet subscribed to broadcasts."""
+        """Whether a node that has joined has not yet subscribed to broadcasts."""
         return bool(self._awaited)
 
-    async def wait_for_subscribers(self, timeout_s: float) -> None:
-        """Wait until they have; those who have not by then are waited for no longer."""
+    async def wait_for_subscribers(self) -> None:
+        """Wait until they have; those who have not in time are waited for no longer."""
+        timeout_s = FIRST_TIMEOUT_S if self._is_wide and not self.has_begun else SUBSCRIBE_TIMEOUT_S
         try:
             async with asyncio.timeout(timeout_s):
                 while self._awaited:

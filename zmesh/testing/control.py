@@ -234,9 +234,16 @@ class SimulatedControl:
         hosts: tuple[str, ...] | None = None,
         certificate: bytes | None = None,
         maintenance: bool | None = None,
+        publishes: bool | None = None,
     ) -> None:
         """Change what this node says of itself, and tell the mesh."""
-        given = {"agents": agents, "hosts": hosts, "certificate": certificate, "maintenance": maintenance}
+        given = {
+            "agents": agents,
+            "hosts": hosts,
+            "certificate": certificate,
+            "maintenance": maintenance,
+            "publishes": publishes,
+        }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         record = self._process.record
         self._process.update_record(replace(record, version=record.version + 1, **changes))
@@ -244,6 +251,9 @@ class SimulatedControl:
     def dial(self, addresses: Sequence[tuple[str, int]], persistent: bool) -> None:
         """Meet whoever is there; the search sees to it that it is asked again."""
         self._process.dial(address for address, _ in addresses)
+
+    def find(self, node_id: str) -> None:
+        """A member is told of with its address."""
 
     def disconnected(self, node_id: str) -> None:
         """A data connection with that node broke."""

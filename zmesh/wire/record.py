@@ -43,6 +43,7 @@ class _Record(Struct, array_like=True, frozen=True):
     maintenance: bool = False
     client: bool = False
     software: _Label = ""
+    publishes: bool = False
 
 
 _codec = FrameCodec(RECORD_VERSION, MAX_RECORD_BYTES, _Record, {_Agent: AgentRecord, _Record: NodeRecord})

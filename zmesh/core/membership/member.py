@@ -36,6 +36,7 @@ class NodeRecord:
     maintenance: bool = False
     client: bool = False
     software: str = ""
+    publishes: bool = False  # it has published to a group or broadcast, or is about to: it is to be subscribed to
 
 
 @dataclass(frozen=True, slots=True)
