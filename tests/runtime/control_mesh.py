@@ -145,3 +145,11 @@ def wait_until_all_see_all(*nodes: Node) -> None:
     for node in nodes:
         others = [other for other in nodes if other is not node]
         wait_for(lambda n=node, o=others: n.sees(*o), f"{node.name} sees all others")  # type: ignore[misc]
+
+
+def has_judged_all(node: Node) -> bool:
+    """Whether nobody is left of whom the node may yet report that it came and was not let in."""
+    loop = node.plane._loop
+    assert loop is not None
+    is_quiet = not any(listener._unfinished for listener in loop._listeners)
+    return is_quiet and all(node.plane._allowed.by_key(key) for key in list(loop._zap._strangers))

@@ -23,16 +23,13 @@ _SILENT = ("silent_connection", "it connected and said nothing")
 _ABANDONED = ("abandoned_handshake", "it hung up in mid-handshake, as clients without CURVE do")
 
 QUIET_S = 5.0  # a node hangs up on all but the first of the connections that it tries at once: it is in by then
-MAX_ABANDONED = 64
+MAX_UNFINISHED = 256
 
 
 def addresses_beside(address: str) -> tuple[str, ...]:
-    """The address; all of this machine's if it is one of them, since a node here dials from whichever fits.
-
-    "", of a connection that was gone before it could be looked at, counts as one: that quick are connections from here.
-    """
+    """The address; all of this machine's if it is one of them, since a node here dials from whichever fits."""
     own = ("127.0.0.1", "::1", *(each.partition("%")[0] for each in usable_addresses()))
-    return own if address.partition("%")[0] in (*own, "") else (address,)
+    return own if address.partition("%")[0] in own else (address,)
 
 
 class ListenerWatch:
@@ -46,7 +43,7 @@ class ListenerWatch:
         has_admitted: Callable[[str], bool],
         on_closed: Callable[[int], None],
     ) -> None:
-        """``has_admitted(address)``: whether ZAP has ever let somebody in from there.
+        """``has_admitted(address)``: whether ZAP has ever let somebody in from there; from anywhere, if it is "".
 
         ``on_closed`` gets the file descriptor of every connection that ends.
         """
@@ -58,7 +55,7 @@ class ListenerWatch:
         self._addresses: dict[int, str] = {}  # of the open connections, by file descriptor
         self._unproven: set[int] = set()  # those of which no handshake has been heard
         self._failure: MonitorEvent | None = None
-        self._abandoned: dict[str, float] = {}  # since when somebody there hangs up in mid-handshake
+        self._unfinished: dict[str, tuple[float, tuple[str, str]]] = {}  # since when handshakes from there end so
 
     def handle(self) -> None:
         """Take note of what has happened."""
@@ -92,17 +89,25 @@ class ListenerWatch:
         if failure.event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self._report(*_FAILURES.get(failure.value, _MALFORMED), address)
         elif failure.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and failure.value == errno.EAGAIN:
-            self._report(*_SILENT, address)
-        elif failure.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and len(self._abandoned) < MAX_ABANDONED:
-            self._abandoned.setdefault(address, time.monotonic())
+            self._note_unfinished(address, _SILENT)
+        elif failure.event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            self._note_unfinished(address, _ABANDONED)
+
+    def _note_unfinished(self, address: str, what: tuple[str, str]) -> None:
+        if len(self._unfinished) < MAX_UNFINISHED:
+            self._unfinished.setdefault(address, (time.monotonic(), what))
 
     def review(self) -> None:
-        """Report those who hung up, from where no node has ever come in: nodes may hang up when they like."""
+        """Report those who hung up or kept waiting, from where no node has ever come in.
+
+        Nodes may hang up when they like, and do so at once when they knock, which leaves no address to look at; and on
+        a busy machine a handshake between nodes may take longer than libzmq grants it.
+        """
         long_ago = time.monotonic() - QUIET_S
-        for address in [address for address, at in self._abandoned.items() if at <= long_ago]:
-            del self._abandoned[address]
+        for address in [address for address, (at, _) in self._unfinished.items() if at <= long_ago]:
+            _, what = self._unfinished.pop(address)
             if not any(map(self._has_admitted, addresses_beside(address))):
-                self._report(*_ABANDONED, address)
+                self._report(*what, address)
 
     def _report(self, kind: str, what: str, address: str) -> None:
         reason = f"a connection from {address or UNKNOWN} to port {self._port} was refused: {what}"

@@ -26,11 +26,11 @@ KEY_BYTES = 32
 
 # A client that is told to try again does so only when its handshake times out, 3 s later (libzmq 4.3.5, tried). So the
 # question of one that is not known yet, but may be in a moment, waits, and is answered before that time.
-HOLD_S = 1.5  # and until the next review
+HOLD_S = 1.0  # and until the next review
 MAX_HELD = 1024
 # How much later than its neighbours a node may come to know of another: the longest that a batch of joins waits for
 # company, two stewards that do nothing, and the introduction that follows where all that is not enough.
-STRANGER_GRACE_S = 8.0
+STRANGER_GRACE_S = 10.0
 MAX_STRANGERS = 1024
 MAX_ADDRESSES = 1024
 
@@ -82,8 +82,8 @@ class ZapHandler:
         self.socket.bind(ZAP_ENDPOINT)
 
     def has_admitted(self, address: str) -> bool:
-        """Whether somebody has been let in from there, since the start or as far back as is remembered."""
-        return address in self._admitted
+        """Whether somebody has been let in from there, or from anywhere if ``address`` is "", as far as remembered."""
+        return address in self._admitted or (not address and bool(self._admitted))
 
     def review(self) -> None:
         """Turn away those who wait in vain, and report those whose key is unknown all this time.

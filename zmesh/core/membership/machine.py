@@ -15,14 +15,7 @@ from zmesh.core.membership.docket import LAST_TURN, Docket
 from zmesh.core.membership.ledger import Ledger
 from zmesh.core.membership.member import Contact
 from zmesh.core.membership.merge import Merge
-from zmesh.core.membership.messages import (
-    Body,
-    Heartbeat,
-    KnockOutcome,
-    MembershipEffect,
-    MembershipMessage,
-    Petition,
-)
+from zmesh.core.membership.messages import Body, Heartbeat, KnockOutcome, MembershipEffect, MembershipMessage, Petition
 from zmesh.core.membership.petitions import Petitions
 from zmesh.core.membership.presence import Presence
 from zmesh.core.membership.pulse import Pulse
