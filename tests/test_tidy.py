@@ -33,6 +33,7 @@ SLEEP_IN_SIMULATED_TIME = {
     "tests/testing/test_coroutines.py",
     "tests/testing/test_plugin.py",
     "tests/testing/test_planes.py",
+    "tests/testing/test_wide_simulated.py",
 }
 
 CLOCKS = {

@@ -117,7 +117,7 @@ class ControlProcess(MachineProcess):
         self.sent = self.received = 0
         self.ways = Ways()
         self._knock_wait_s = settings.knock_wait_s
-        self._telling = Telling(self.ways, self.ways, notify)
+        self._telling = Telling(self.ways, self.ways, notify, lambda: not self.machine.view.is_near)
         self._streams: dict[str, Stream] = {}  # by address
         self._waiting: dict[str, dict[str, Frame]] = {}  # the newest of each kind, until the stream is open
 
@@ -144,6 +144,13 @@ class ControlProcess(MachineProcess):
         """Introduce this node to whoever is there."""
         for address in addresses:
             self.host.send(address, Introduction(self.machine.own.contact, wants_answer=True))
+
+    def find(self, node_id: str) -> None:
+        """The way to that member is wanted."""
+        member = self.machine.view.members.get(node_id)
+        if member is not None:
+            self.ways.address_of[node_id] = member.contact.hosts[0]
+            self._telling.settle(node_id)
 
     def update_record(self, record: NodeRecord) -> None:
         """Something new to say of itself."""
@@ -182,7 +189,8 @@ class ControlProcess(MachineProcess):
             case Knock(to):
                 self._knock(to)
             case NotifyMember(kind, alive, reason):
-                self.ways.address_of[alive.node_id] = alive.contact.hosts[0]
+                if self.machine.view.is_near or alive.node_id in self.ways.address_of:
+                    self.ways.address_of[alive.node_id] = alive.contact.hosts[0]
                 self._telling.member(kind, alive, reason)
             case NotifyRecord(alive, record):
                 self._telling.record(alive, record)
@@ -253,7 +261,8 @@ class SimulatedControl:
         self._process.dial(address for address, _ in addresses)
 
     def find(self, node_id: str) -> None:
-        """A member is told of with its address."""
+        """Something is to be sent to that member: in a wide mesh its address is told of now."""
+        self._process.find(node_id)
 
     def disconnected(self, node_id: str) -> None:
         """A data connection with that node broke."""
