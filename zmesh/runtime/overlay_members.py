@@ -25,6 +25,7 @@ from zmesh.core.overlay.messages import (
     Pull,
     ReportIncident,
     Send,
+    SendAll,
 )
 from zmesh.core.overlay.settings import PRESETS, OverlaySettings, Pace
 from zmesh.core.overlay.statements import Alive
@@ -203,6 +204,9 @@ class OverlayMembers:
     def _do(self, effects: Sequence[OverlayEffect]) -> None:
         for effect in effects:
             match effect:
+                case SendAll(to_all, message):
+                    for to in to_all:
+                        self._send(to, message)
                 case Send(to, message):
                     self._send(to, message)
                 case Knock(to):

@@ -15,7 +15,16 @@ from zmesh.core.overlay.conversation import Conversation
 from zmesh.core.overlay.docket import LAST_TURN, Docket
 from zmesh.core.overlay.ledger import Ledger
 from zmesh.core.overlay.merge import Merge
-from zmesh.core.overlay.messages import Body, Heartbeat, KnockOutcome, OverlayEffect, OverlayMessage, Petition, Vouch
+from zmesh.core.overlay.messages import (
+    Body,
+    Heartbeat,
+    KnockOutcome,
+    OverlayEffect,
+    OverlayMessage,
+    Petition,
+    SendAll,
+    Vouch,
+)
 from zmesh.core.overlay.petitions import Petitions
 from zmesh.core.overlay.presence import Presence
 from zmesh.core.overlay.records import RecordStore, record_hash_of
@@ -74,6 +83,7 @@ class Overlay:
         self._fight_until = -FOREVER
         self._vouches: dict[str, Vouch] = {}  # for stewards, while we stand accused
         self._due = -FOREVER
+        self._rest_due = -FOREVER  # of what falls due less often than heartbeats
         self._left = False
 
     def _make_conversation(self) -> Conversation:
@@ -128,12 +138,12 @@ class Overlay:
             watch = self._watching.get(sender)
             if (
                 watch is not None
+                and message.number == watch.number + 1
                 and message.digest == self._ledger.view.digest
                 and message.incarnation == watch.alive.incarnation
-                and not (watch.is_suspect or watch.is_accused or message.wants_answer or now > self._due or self._left)
+                and not (watch.is_suspect or watch.is_accused or now > self._due)
             ):
-                watch.heard_at = now
-                watch.count(message.number)
+                watch.heard_at, watch.number = now, message.number
                 return ()
         self._begin(now)
         if not self._left:
@@ -226,11 +236,12 @@ class Overlay:
 
     def _begin(self, now: float) -> None:
         ledger = self._ledger
-        check(now >= ledger.now, f"time went back from {ledger.now} to {now}")
+        if now < ledger.now:  # asked first: to format two floats costs more than most inputs
+            check(False, f"time went back from {ledger.now} to {now}")
         late_s = now - self._due
         ledger.now = now
         ledger.effects = []
-        if FOREVER > late_s > self._watching.pace.interval_s:
+        if late_s > self._watching.pace.interval_s and late_s != FOREVER:
             self._watching.forgive(late_s)
             self._docket.restart()
             self._beat_at = now
@@ -238,14 +249,22 @@ class Overlay:
     def _end(self) -> Sequence[OverlayEffect]:
         self._petitions.flush()
         self._records.flush()
-        parts = (self._watching, self._petitions, self._docket, self._presence, self._records)
-        self._due = min(self._beat_at, *(part.due for part in parts))
+        self._rest_due = min(self._petitions.due, self._docket.due, self._presence.due, self._records.due)
+        self._due = -FOREVER if self._left else min(self._beat_at, self._watching.due, self._rest_due)
         return self._ledger.effects
 
     def _do_due(self) -> None:
         now = self._ledger.now
         if self._watching.due <= now:
             self._watching.handle_timeout()
+        if self._rest_due <= now:
+            self._do_rest()
+        if self._beat_at <= now:
+            self._beat()
+
+    def _do_rest(self) -> None:
+        """What is not due at most beats."""
+        now = self._ledger.now
         if self._petitions.due <= now:
             self._petitions.handle_timeout()
         self._petitions.flush()
@@ -257,16 +276,13 @@ class Overlay:
             self._presence.handle_timeout()
         if self._records.due <= now:
             self._records.handle_timeout()
-        if self._beat_at <= now:
-            self._beat()
 
     def _beat(self) -> None:
         ledger = self._ledger
         self._number += 1
         heartbeat = Heartbeat(ledger.own.incarnation, self._number, ledger.view.digest)
-        if not self._presence.is_out:
-            for watch in self._watching:
-                ledger.send_to(watch.alive.contact, heartbeat)
+        if self._watching.contacts and not self._presence.is_out:
+            ledger.effects.append(SendAll(self._watching.contacts, heartbeat))
         for steward, vouch in self._vouches.items():
             ledger.send(steward, vouch)
         self._watching.relax()
@@ -275,7 +291,7 @@ class Overlay:
             interval_s /= FIGHT_RATE
         else:
             self._vouches.clear()
-        self._beat_at = ledger.now + interval_s * ledger.random.uniform(0.9, 1.0)
+        self._beat_at = ledger.now + interval_s * (1.0 - 0.1 * ledger.random.random())
 
     def _fight(self, steward: str, vouch: Vouch) -> None:
         """We stand accused: for a while, speak more often to all, and to the steward."""

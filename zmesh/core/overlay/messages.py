@@ -28,6 +28,7 @@ __all__ = [
     "Refusal",
     "ReportIncident",
     "Send",
+    "SendAll",
     "Vouch",
 ]
 
@@ -149,6 +150,14 @@ class Send:
     message: OverlayMessage
 
 
+@dataclass(frozen=True, slots=True)
+class SendAll:
+    """Send one message to each of these nodes: a heartbeat, which is most of what is sent."""
+
+    to: tuple[Contact, ...]
+    message: OverlayMessage
+
+
 class KnockOutcome(enum.Enum):
     """What became of a bare TCP connection to a node's control port."""
 
@@ -190,4 +199,4 @@ class ReportIncident:
     reason: str
 
 
-OverlayEffect = Send | Knock | NotifyMember | NotifyRecord | ReportIncident
+OverlayEffect = Send | SendAll | Knock | NotifyMember | NotifyRecord | ReportIncident
