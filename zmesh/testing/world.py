@@ -141,7 +141,7 @@ class World:
     def _run_batch(self, when: float) -> bool:
         """Up to ``BATCH`` events; whether any may be left."""
         if self._full_trace or self._steppers:
-            return self._run_carefully(when)
+            return all(self._run_carefully(when) for _ in range(BATCH))
         queue, pop, record = self.queue, heappop, self.trace.numbers.append
         done = 0
         try:
@@ -165,7 +165,8 @@ class World:
         at, order, action, first, second, third = heappop(self.queue)
         self.now = at
         self.events += 1
-        self.trace.numbers.extend((at, order))
+        self.trace.numbers.append(at)
+        self.trace.numbers.append(order)
         if self._full_trace and action in (deliver, arrive):
             self.trace.add_text(f"{first.name} {second}: {third!r}")
         action(first, second, third)

@@ -18,6 +18,7 @@ from zmesh.core.overlay.messages import (
     OverlayEffect,
     ReportIncident,
     Send,
+    SendAll,
 )
 from zmesh.core.overlay.settings import OverlaySettings
 from zmesh.core.overlay.statements import Alive, Statement
@@ -169,6 +170,7 @@ class OverlayProcess(MachineProcess):
         )
         self.records: dict[str, bytes] = {}  # as told of, by node
         self._seeds = tuple(seeds)
+        self._placed: tuple[tuple[Contact, ...], int, list[str]] = ((), 0, [])
         self._address_of = mesh.world.network.at_address
 
     def start(self, now: float) -> None:
@@ -180,16 +182,16 @@ class OverlayProcess(MachineProcess):
         """A message; it may cost the checking of signatures."""
         if self.mesh.verify_s and isinstance(message, Body):
             self.host.spend(self.mesh.verify_s * len(message.alive))
-        super().receive(now, sender, message)
+        for effect in self.machine.receive(now, sender, message):
+            self.perform(effect)
 
     def perform(self, effect: OverlayEffect) -> None:
         """Carry out one effect."""
-        if type(effect) is Send:
-            to = effect.to
-            address = to.hosts[0]
-            target = self._address_of.get(address)
-            if target is not None and target.identity == to.node_id:  # else its key would not fit
-                self.host.send(address, effect.message, self.mesh.size_of(effect.message))
+        if type(effect) is SendAll:
+            self.host.send_all(self._places(effect.to), effect.message, self.mesh.size_of(effect.message))
+        elif type(effect) is Send:
+            if self._is_there(effect.to):
+                self.host.send(effect.to.hosts[0], effect.message, self.mesh.size_of(effect.message))
         elif isinstance(effect, Knock):
             wait_s, outcome = self.mesh.knock(self.host, effect.to.hosts[0])
             self.host.after(wait_s, self._knocked, effect.to.node_id, outcome)
@@ -201,6 +203,18 @@ class OverlayProcess(MachineProcess):
             self.records[effect.alive.node_id] = effect.record
         elif isinstance(effect, ReportIncident):
             self.mesh.reports.append((self.node_id, effect))
+
+    def _is_there(self, contact: Contact) -> bool:
+        """Where another node is at the address than the one meant, its key does not fit."""
+        host = self._address_of.get(contact.hosts[0])
+        return host is not None and host.identity == contact.node_id
+
+    def _places(self, contacts: tuple[Contact, ...]) -> list[str]:
+        """The addresses of those that are there; looked up again when these are others, or a host has moved."""
+        if contacts is not self._placed[0] or self.mesh.world.network.moves != self._placed[1]:
+            addresses = [contact.hosts[0] for contact in contacts if self._is_there(contact)]
+            self._placed = (contacts, self.mesh.world.network.moves, addresses)
+        return self._placed[2]
 
     def disconnected(self, now: float, peer: str) -> None:
         """A connection closed."""
