@@ -15,18 +15,10 @@ from zmesh.core.overlay.conversation import Conversation
 from zmesh.core.overlay.docket import LAST_TURN, Docket
 from zmesh.core.overlay.ledger import Ledger
 from zmesh.core.overlay.merge import Merge
-from zmesh.core.overlay.messages import (
-    Body,
-    Heartbeat,
-    KnockOutcome,
-    OverlayEffect,
-    OverlayMessage,
-    Petition,
-    SendAll,
-    Vouch,
-)
+from zmesh.core.overlay.messages import Body, Heartbeat, KnockOutcome, OverlayEffect, OverlayMessage, Petition
 from zmesh.core.overlay.petitions import Petitions
 from zmesh.core.overlay.presence import Presence
+from zmesh.core.overlay.pulse import Pulse
 from zmesh.core.overlay.records import RecordStore, record_hash_of
 from zmesh.core.overlay.settings import OverlaySettings
 from zmesh.core.overlay.spread import Spread
@@ -41,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Overlay"]
 
 FOREVER: Final = float("inf")
-FIGHT_S: Final = 2.0  # an accused node speaks more often for so long
-FIGHT_RATE: Final = 4.0
 
 
 class Overlay:
@@ -76,12 +66,9 @@ class Overlay:
         self._spread = Spread(self._ledger)
         self._records = self.records_type(self._ledger, record)
         self._presence = self.presence_type(self._ledger, self._petitions, self._watching)
+        self._pulse = Pulse(self._ledger, self._watching, self._presence)
         self._conversation = self._make_conversation()
         self._docket.judge_itself = self._conversation.judge
-        self._number = 0
-        self._beat_at = FOREVER
-        self._fight_until = -FOREVER
-        self._vouches: dict[str, Vouch] = {}  # for stewards, while we stand accused
         self._due = -FOREVER
         self._rest_due = -FOREVER  # of what falls due less often than heartbeats
         self._left = False
@@ -90,7 +77,7 @@ class Overlay:
         ledger, watching = self._ledger, self._watching
         merge = self.merge_type(ledger, watching, self._presence)
         parts = (ledger, self._docket, self._petitions, watching, self._spread, merge, self._records)
-        return Conversation(*parts, self._install, self._fight)
+        return Conversation(*parts, self._install, self._pulse.fight)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -153,8 +140,8 @@ class Overlay:
     def handle_timeout(self, now: float) -> Sequence[OverlayEffect]:
         """Do what has fallen due. The first call starts the machine."""
         self._begin(now)
-        if self._beat_at == FOREVER and not self._left:
-            self._beat_at = now
+        if self._pulse.due == FOREVER and not self._left:
+            self._pulse.due = now
             self._presence.start()
         if not self._left:
             self._do_due()
@@ -244,13 +231,13 @@ class Overlay:
         if late_s > self._watching.pace.interval_s and late_s != FOREVER:
             self._watching.forgive(late_s)
             self._docket.restart()
-            self._beat_at = now
+            self._pulse.due = now
 
     def _end(self) -> Sequence[OverlayEffect]:
         self._petitions.flush()
         self._records.flush()
         self._rest_due = min(self._petitions.due, self._docket.due, self._presence.due, self._records.due)
-        self._due = -FOREVER if self._left else min(self._beat_at, self._watching.due, self._rest_due)
+        self._due = -FOREVER if self._left else min(self._pulse.due, self._watching.due, self._rest_due)
         return self._ledger.effects
 
     def _do_due(self) -> None:
@@ -259,8 +246,8 @@ class Overlay:
             self._watching.handle_timeout()
         if self._rest_due <= now:
             self._do_rest()
-        if self._beat_at <= now:
-            self._beat()
+        if self._pulse.due <= now:
+            self._pulse.beat()
 
     def _do_rest(self) -> None:
         """What is not due at most beats."""
@@ -276,28 +263,6 @@ class Overlay:
             self._presence.handle_timeout()
         if self._records.due <= now:
             self._records.handle_timeout()
-
-    def _beat(self) -> None:
-        ledger = self._ledger
-        self._number += 1
-        heartbeat = Heartbeat(ledger.own.incarnation, self._number, ledger.view.digest)
-        if self._watching.contacts and not self._presence.is_out:
-            ledger.effects.append(SendAll(self._watching.contacts, heartbeat))
-        for steward, vouch in self._vouches.items():
-            ledger.send(steward, vouch)
-        self._watching.relax()
-        interval_s = self._watching.pace.interval_s
-        if self._fight_until > ledger.now:
-            interval_s /= FIGHT_RATE
-        else:
-            self._vouches.clear()
-        self._beat_at = ledger.now + interval_s * (1.0 - 0.1 * ledger.random.random())
-
-    def _fight(self, steward: str, vouch: Vouch) -> None:
-        """We stand accused: for a while, speak more often to all, and to the steward."""
-        self._vouches[steward] = vouch
-        self._fight_until = self._ledger.now + FIGHT_S
-        self._beat_at = self._ledger.now
 
     def _install(self, put: list[Alive], drop: list[Gone], source: str, body: Body | None = None) -> None:
         ledger, before = self._ledger, self._ledger.view
