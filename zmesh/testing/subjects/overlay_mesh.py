@@ -25,6 +25,7 @@ from zmesh.core.overlay.statements import Alive, Statement
 from zmesh.core.overlay.view import ViewStore
 from zmesh.testing.host import Host
 from zmesh.testing.process import MachineProcess
+from zmesh.testing.subjects.overlay_sizes import overlay_size
 from zmesh.testing.world import World
 
 __all__ = ["OverlayMesh", "OverlayProcess", "Seals", "SimulatedNotary"]
@@ -93,7 +94,7 @@ class OverlayMesh:
         self.certificate = b""  # everybody's: the notary of a simulation needs none
         self.record_of: Callable[[str], bytes] = lambda node_id: b"the record of " + node_id.encode()
         self.verify_s = 0.0  # what checking one statement of life costs a process; 0.0: nothing
-        self.size_of: Callable[[Any], int] = lambda message: 0
+        self.size_of: Callable[[Any], int] = overlay_size
         self.told: list[tuple[float, str, NotifyMember]] = []  # true time, who was told, what
         self.reports: list[tuple[str, ReportIncident]] = []
 
@@ -249,15 +250,15 @@ class OverlayProcess(MachineProcess):
         return f"misses {missing[:5]}, has {extra[:5]}, other incarnations of {other[:5]}"
 
     def _meet_seeds(self) -> None:
-        """What introductions do: whoever is at the address says who it is."""
-        if len(self.machine.view) > 1 or not self._seeds:
-            return
+        """What introductions do: whoever is at the address says who it is; and again when that one is gone."""
         for address in self._seeds:
             target = self._address_of.get(address)
-            if target is not None and isinstance(target.process, OverlayProcess) and target is not self.host:
-                contact = target.process.machine.own.contact
-                self.perform_all(self.machine.meet(self.host.now, contact))
-        self.host.after(SEED_INTERVAL_S, self._meet_seeds)
+            if target is None or target is self.host or target.identity in self.machine.view.members:
+                continue
+            if isinstance(target.process, OverlayProcess):
+                self.perform_all(self.machine.meet(self.host.now, target.process.machine.own.contact))
+        if self._seeds:
+            self.host.after(SEED_INTERVAL_S, self._meet_seeds)
 
     def _knocked(self, node_id: str, outcome: KnockOutcome) -> None:
         self.perform_all(self.machine.knocked(self.host.now, node_id, outcome))
