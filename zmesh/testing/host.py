@@ -45,6 +45,7 @@ class Host:
         "is_paused",
         "links",
         "name",
+        "newer",
         "number",
         "process",
         "program",
@@ -70,7 +71,8 @@ class Host:
         self.busy_s = 0.0  # of this input so far: what is sent now leaves so much later
         self.sent = self.sent_bytes = self.received = 0
         self._disk: Disk | None = None  # made when it is used
-        self.program = program  # what the next start starts: another version of it, in an upgrade
+        self.program = program  # what the next start starts
+        self.newer: Callable[[Host], Process] | None = None  # the next version of it, for the fault `upgrade`
         self.run = 0  # how many processes have been started here
         self.armed = NEVER  # the deadline for which the earliest timer stands in the queue
         self.inbox: deque[Waiting] | None = None  # inputs that wait, while the process is paused or busy
@@ -157,6 +159,12 @@ class Host:
         """Start the program unless it runs."""
         if self.process is None:
             self.start()
+
+    def upgrade(self) -> None:
+        """Its process ends; what is started next is the newer version of its program."""
+        self.kill()
+        check(self.newer is not None, f"{self.name} has no newer program: give one to World.add")
+        self.program = self.newer or self.program
 
     def kill(self) -> None:
         """The process is gone. The kernel closes its connections: its peers learn of it, once they have all it sent."""

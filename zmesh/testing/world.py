@@ -69,15 +69,22 @@ class World:
         return stream(self.seed, "world", *purpose)
 
     def add(
-        self, name: str, program: Callable[[Host], Process], *, identity: str | None = None, address: str | None = None
+        self,
+        name: str,
+        program: Callable[[Host], Process],
+        *,
+        newer: Callable[[Host], Process] | None = None,
+        identity: str | None = None,
+        address: str | None = None,
     ) -> Host:
-        """A host, not started yet. ``program`` makes a process for each start.
+        """A host, not started yet. ``program`` makes a process for each start, ``newer`` those after an upgrade.
 
         ``identity`` is what receivers are told of the sender, ``address`` where it is found; both are its name if not
         given.
         """
         check(name not in self.hosts, f"there is a host {name} already")
         host = self.hosts[name] = Host(self, len(self.hosts), name, program)
+        host.newer = newer
         host.identity = identity if identity is not None else name
         self.network.place(host, address if address is not None else name)
         return host
