@@ -25,6 +25,7 @@ from zmesh.core.membership.messages import (
     RecordAnswer,
     ReportIncident,
     Send,
+    SendAll,
 )
 from zmesh.core.membership.settings import PRESETS, MembershipSettings, Pace
 from zmesh.core.membership.statements import Alive
@@ -203,6 +204,9 @@ class Members:
     def _do(self, effects: Sequence[MembershipEffect]) -> None:
         for effect in effects:
             match effect:
+                case SendAll(to_all, message):
+                    for to in to_all:
+                        self._send(to, message)
                 case Send(to, message):
                     self._send(to, message)
                 case Knock(to):

@@ -15,17 +15,10 @@ from zmesh.core.membership.docket import LAST_TURN, Docket
 from zmesh.core.membership.ledger import Ledger
 from zmesh.core.membership.member import Contact
 from zmesh.core.membership.merge import Merge
-from zmesh.core.membership.messages import (
-    Body,
-    Heartbeat,
-    KnockOutcome,
-    MembershipEffect,
-    MembershipMessage,
-    Petition,
-    Vouch,
-)
+from zmesh.core.membership.messages import Body, Heartbeat, KnockOutcome, MembershipEffect, MembershipMessage, Petition
 from zmesh.core.membership.petitions import Petitions
 from zmesh.core.membership.presence import Presence
+from zmesh.core.membership.pulse import Pulse
 from zmesh.core.membership.records import RecordStore, record_hash_of
 from zmesh.core.membership.settings import MembershipSettings
 from zmesh.core.membership.spread import Spread
@@ -40,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Membership"]
 
 FOREVER: Final = float("inf")
-FIGHT_S: Final = 2.0  # an accused node speaks more often for so long
-FIGHT_RATE: Final = 4.0
 
 
 class Membership:
@@ -75,20 +66,18 @@ class Membership:
         self._spread = Spread(self._ledger)
         self._records = self.records_type(self._ledger, record)
         self._presence = self.presence_type(self._ledger, self._petitions, self._watching)
+        self._pulse = Pulse(self._ledger, self._watching, self._presence)
         self._conversation = self._make_conversation()
         self._docket.judge_itself = self._conversation.judge
-        self._number = 0
-        self._beat_at = FOREVER
-        self._fight_until = -FOREVER
-        self._vouches: dict[str, Vouch] = {}  # for stewards, while we stand accused
         self._due = -FOREVER
+        self._rest_due = -FOREVER  # of what falls due less often than heartbeats
         self._left = False
 
     def _make_conversation(self) -> Conversation:
         ledger, watching = self._ledger, self._watching
         merge = self.merge_type(ledger, watching, self._presence)
         parts = (ledger, self._docket, self._petitions, watching, self._spread, merge, self._records)
-        return Conversation(*parts, self._install, self._fight)
+        return Conversation(*parts, self._install, self._pulse.fight)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -136,12 +125,12 @@ class Membership:
             watch = self._watching.get(sender)
             if (
                 watch is not None
+                and message.number == watch.number + 1
                 and message.digest == self._ledger.view.digest
                 and message.incarnation == watch.alive.incarnation
-                and not (watch.is_suspect or watch.is_accused or message.wants_answer or now > self._due or self._left)
+                and not (watch.is_suspect or watch.is_accused or now > self._due)
             ):
-                watch.heard_at = now
-                watch.count(message.number)
+                watch.heard_at, watch.number = now, message.number
                 return ()
         self._begin(now)
         if not self._left:
@@ -151,8 +140,8 @@ class Membership:
     def handle_timeout(self, now: float) -> Sequence[MembershipEffect]:
         """Do what has fallen due. The first call starts the machine."""
         self._begin(now)
-        if self._beat_at == FOREVER and not self._left:
-            self._beat_at = now
+        if self._pulse.due == FOREVER and not self._left:
+            self._pulse.due = now
             self._presence.start()
         if not self._left:
             self._do_due()
@@ -234,26 +223,35 @@ class Membership:
 
     def _begin(self, now: float) -> None:
         ledger = self._ledger
-        check(now >= ledger.now, f"time went back from {ledger.now} to {now}")
+        if now < ledger.now:  # asked first: to format two floats costs more than most inputs
+            check(False, f"time went back from {ledger.now} to {now}")
         late_s = now - self._due
         ledger.now = now
         ledger.effects = []
-        if FOREVER > late_s > self._watching.pace.interval_s:
+        if late_s > self._watching.pace.interval_s and late_s != FOREVER:
             self._watching.forgive(late_s)
             self._docket.restart()
-            self._beat_at = now
+            self._pulse.due = now
 
     def _end(self) -> Sequence[MembershipEffect]:
         self._petitions.flush()
         self._records.flush()
-        parts = (self._watching, self._petitions, self._docket, self._presence, self._records)
-        self._due = min(self._beat_at, *(part.due for part in parts))
+        self._rest_due = min(self._petitions.due, self._docket.due, self._presence.due, self._records.due)
+        self._due = -FOREVER if self._left else min(self._pulse.due, self._watching.due, self._rest_due)
         return self._ledger.effects
 
     def _do_due(self) -> None:
         now = self._ledger.now
         if self._watching.due <= now:
             self._watching.handle_timeout()
+        if self._rest_due <= now:
+            self._do_rest()
+        if self._pulse.due <= now:
+            self._pulse.beat()
+
+    def _do_rest(self) -> None:
+        """What is not due at most beats."""
+        now = self._ledger.now
         if self._petitions.due <= now:
             self._petitions.handle_timeout()
         self._petitions.flush()
@@ -265,31 +263,6 @@ class Membership:
             self._presence.handle_timeout()
         if self._records.due <= now:
             self._records.handle_timeout()
-        if self._beat_at <= now:
-            self._beat()
-
-    def _beat(self) -> None:
-        ledger = self._ledger
-        self._number += 1
-        heartbeat = Heartbeat(ledger.own.incarnation, self._number, ledger.view.digest)
-        if not self._presence.is_out:
-            for watch in self._watching:
-                ledger.send_to(watch.alive.contact, heartbeat)
-        for steward, vouch in self._vouches.items():
-            ledger.send(steward, vouch)
-        self._watching.relax()
-        interval_s = self._watching.pace.interval_s
-        if self._fight_until > ledger.now:
-            interval_s /= FIGHT_RATE
-        else:
-            self._vouches.clear()
-        self._beat_at = ledger.now + interval_s * ledger.random.uniform(0.9, 1.0)
-
-    def _fight(self, steward: str, vouch: Vouch) -> None:
-        """We stand accused: for a while, speak more often to all, and to the steward."""
-        self._vouches[steward] = vouch
-        self._fight_until = self._ledger.now + FIGHT_S
-        self._beat_at = self._ledger.now
 
     def _install(self, put: list[Alive], drop: list[Gone], source: str, body: Body | None = None) -> None:
         ledger, before = self._ledger, self._ledger.view
