@@ -19,6 +19,7 @@ help:
 	@echo 'make check   lint, types and import contracts'
 	@echo 'make bench   measure; writes perf/results/*.json'
 	@echo 'make soak    simulate SEEDS (1000) seeds of each protocol on all cores; report in build/soak'
+	@echo 'make replay  prove that seeds decide everything (SUBJECTS, FIRST, SEEDS, REPLAYS)'
 	@echo 'make clean   remove $(VENV), caches and builds'
 
 # -- what is installed; again only when the project's metadata changes ------------------------------------------------
@@ -87,10 +88,13 @@ SUBJECTS ?=
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m zmesh.testing soak $(SUBJECTS) --first $(FIRST) --seeds $(SEEDS) --report build/soak
 
-# Before a release: 100 seeds of each protocol, each replayed 100 times in processes of their own.
+# Before a release: 100 seeds of each protocol, each replayed 100 times in processes of their own; in pieces, for example
+# `make replay SUBJECTS=membership FIRST=20 SEEDS=20 REPLAYS=100`.
+REPLAYS ?= 100
+replay: SEEDS = 100
 .PHONY: replay
 replay: $(VENV)/.installed-dev
-	$(BIN)/python -m zmesh.testing replay $(SUBJECTS) --seeds 100 --replays 100
+	$(BIN)/python -m zmesh.testing replay $(SUBJECTS) --first $(FIRST) --seeds $(SEEDS) --replays $(REPLAYS)
 
 .PHONY: clean
 clean:

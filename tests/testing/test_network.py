@@ -256,3 +256,35 @@ def test_it_is_known_when_a_host_last_was_in_trouble() -> None:
     c.resume()
     b.kill()
     assert (a.troubled_at, b.troubled_at, c.troubled_at) == (2.0, float("inf"), 3.0)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.3, 1.0])
+def test_what_is_not_lost_takes_any_delay_of_the_distribution(loss: float) -> None:
+    """One random number says both."""
+    world, (a, b) = make(conditions=Conditions(Delay.uniform(0.1, 0.3), loss=loss))
+    for _ in range(4000):
+        a.send("n1", 0)
+        world.run_for(1.0)
+    assert isinstance(b.process, Ear)
+    took = [at % 1.0 for at in b.process.times]
+    assert len(took) == pytest.approx(4000 * (1.0 - loss), rel=0.05)
+    assert len(took) + world.statistics().lost == 4000
+    if took:
+        assert (min(took), max(took)) == (pytest.approx(0.1, abs=0.001), pytest.approx(0.3, abs=0.001))
+        assert sum(took) / len(took) == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_message_to_several_is_as_good_as_one_to_each() -> None:
+    runs = []
+    for is_one in (True, False):
+        world, (a, *others) = make(4, Conditions(LAN.delay, loss=0.2))
+        addresses = [host.address for host in others]
+        for number in range(50):
+            if is_one:
+                a.send_all(addresses, number, 7)
+            else:
+                for address in addresses:
+                    a.send(address, number, 7)
+        world.run_for(1.0)
+        runs.append(([heard(host) for host in others], world.trace.digest(), world.statistics()))
+    assert runs[0] == runs[1]

@@ -21,6 +21,7 @@ from zmesh.core.membership.messages import (
     Pull,
     ReportIncident,
     Send,
+    SendAll,
 )
 from zmesh.core.membership.statements import Alive
 from zmesh.errors import MessageTooLarge, ProtocolViolation
@@ -225,6 +226,9 @@ class Members:
     def _do(self, effects: Sequence[MembershipEffect]) -> None:
         for effect in effects:
             match effect:
+                case SendAll(to_all, message):
+                    for to in to_all:
+                        self._send(to, message)
                 case Send(to, message):
                     self._send(to, message)
                 case Knock(to):

@@ -137,9 +137,12 @@ class Hearing:
         now = self._plane.clock()
         if note.kind is TopicNoteKind.GONE:
             self._apply(feed, feed.subscriber.receive_gone(now, note.position))
+        elif note.kind is TopicNoteKind.SUBSCRIBED:
+            self._apply(feed, feed.subscriber.receive_subscribed(now, note.position))
+            feed.confirm()
+            peer.confirmed(note.topic)
         else:
             feed.subscriber.receive_position(now, note.position)
-            peer.confirmed(note.topic)
         self._settle(feed, now)
 
     def _apply(self, feed: TopicFeed, effects: Iterable[SubscriberEffect[Heard]]) -> None:

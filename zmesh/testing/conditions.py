@@ -30,9 +30,8 @@ class Conditions:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a message is merely delayed, in order."""
-        has_chance = self.loss or self.duplicate or self.reorder
-        return not (has_chance or self.bytes_per_s or self.is_cut or self.is_clogged)
+        """Whether a message is lost or merely delayed, in order."""
+        return not (self.duplicate or self.reorder or self.bytes_per_s or self.is_cut or self.is_clogged)
 
 
 LAN: Final = Conditions(Delay.uniform(0.0002, 0.002))

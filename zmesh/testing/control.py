@@ -22,6 +22,7 @@ from zmesh.core.membership.messages import (
     NotifyRecord,
     ReportIncident,
     Send,
+    SendAll,
 )
 from zmesh.core.membership.settings import MembershipSettings
 from zmesh.core.membership.statements import Alive
@@ -186,6 +187,9 @@ class ControlProcess(MachineProcess):
         match effect:
             case Send(to, message):
                 self._send(to, message)
+            case SendAll(contacts, message):
+                for each in contacts:
+                    self._send(each, message)
             case Knock(to):
                 self._knock(to)
             case NotifyMember(kind, alive, reason):

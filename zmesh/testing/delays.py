@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import Final
 
 from zmesh.errors import check
 
@@ -37,7 +38,9 @@ class Delay:
     @classmethod
     def exponential(cls, least_s: float, mean_s: float) -> Delay:
         """``least_s`` and an exponential rest, with ``mean_s`` in all: a queue that is short as a rule."""
-        return cls(f"exponential({least_s}, {mean_s})", _table(lambda p: least_s - (mean_s - least_s) * math.log1p(-p)))
+        rest_s = mean_s - least_s
+        values = tuple([round(least_s + rest_s * quantile, 9) for quantile in _UNIT_EXPONENTIAL])
+        return cls(f"exponential({least_s}, {mean_s})", _checked(values))
 
     @classmethod
     def lognormal(cls, median_s: float, sigma: float) -> Delay:
@@ -59,6 +62,12 @@ class Delay:
 
 
 def _table(quantile: Callable[[float], float]) -> tuple[float, ...]:
-    values = tuple(round(quantile((i + 0.5) / QUANTILES), 9) for i in range(QUANTILES))
-    check(values[0] >= 0.0, "a message cannot arrive before it is sent")
-    return values
+    return _checked(tuple(round(quantile((i + 0.5) / QUANTILES), 9) for i in range(QUANTILES)))
+
+
+def _checked(table: tuple[float, ...]) -> tuple[float, ...]:
+    check(table[0] >= 0.0, "a message cannot arrive before it is sent")
+    return table
+
+
+_UNIT_EXPONENTIAL: Final = tuple(-math.log1p(-(i + 0.5) / QUANTILES) for i in range(QUANTILES))

@@ -14,6 +14,7 @@ from zmesh.testing.conditions import EVERYONE, Rule, between
 from zmesh.testing.delays import Delay
 
 if TYPE_CHECKING:
+    from zmesh.testing.host import Host
     from zmesh.testing.world import World
 
 __all__ = ["KINDS", "Begin", "Fault", "Nemesis", "rest_of"]
@@ -92,6 +93,27 @@ def _power_off(world: World, fault: Fault) -> End:
     host = world.hosts[fault.hosts[0]]
     host.power_off()
     return host.start_again
+
+
+def _upgrade(world: World, fault: Fault) -> End:
+    """One after the other is ended, and ``amount`` seconds later started with the newer version of its program.
+
+    When the fault is over, those that it has not come to keep the old one.
+    """
+    waiting = list(fault.hosts or world.hosts)
+
+    def upgrade_next() -> None:
+        if waiting:
+            host = world.hosts[waiting.pop(0)]
+            host.upgrade()
+            world.after(fault.amount, go_on, host)
+
+    def go_on(host: Host) -> None:
+        host.start_again()
+        upgrade_next()
+
+    upgrade_next()
+    return waiting.clear
 
 
 def _pause(world: World, fault: Fault) -> End:
@@ -231,6 +253,7 @@ def _disconnect(world: World, fault: Fault) -> None:
 KINDS: Mapping[str, Begin] = {
     "kill": _kill,
     "power_off": _power_off,
+    "upgrade": _upgrade,
     "pause": _pause,
     "slow": _slow,
     "drift": _drift,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from zmesh.errors import check
@@ -31,6 +31,7 @@ class Host:
     __slots__ = (
         "_disk",
         "_spins",
+        "_timed_out_at",
         "address",
         "armed",
         "busy_s",
@@ -46,6 +47,7 @@ class Host:
         "is_paused",
         "links",
         "name",
+        "newer",
         "number",
         "process",
         "program",
@@ -73,13 +75,15 @@ class Host:
         self.busy_s = 0.0  # of this input so far: what is sent now leaves so much later
         self.sent = self.sent_bytes = self.received = 0
         self._disk: Disk | None = None  # made when it is used
-        self.program = program  # what the next start starts: another version of it, in an upgrade
+        self.program = program  # what the next start starts
+        self.newer: Callable[[Host], Process] | None = None  # the next version of it, for the fault `upgrade`
         self.run = 0  # how many processes have been started here
         self.armed = NEVER  # the deadline for which the earliest timer stands in the queue
         self.inbox: deque[Waiting] | None = None  # inputs that wait, while the process is paused or busy
         self.is_paused = False
         self.changed_at = -NEVER  # when it was last ended, started again, or resumed
-        self._spins = (0.0, 0)
+        self._timed_out_at = -NEVER
+        self._spins = 0  # timeouts at that instant
 
     # -- for the process -----------------------------------------------------------------------------------------------
 
@@ -105,9 +109,16 @@ class Host:
     def send(self, address: str, message: Any, size: int = 0) -> None:
         """Send to whoever is at ``address``; ``size`` in bytes counts for throttled links and in the statistics."""
         if self.busy_s:
-            self.world.push_after(self.busy_s, send_later, self, self.run, (address, message, size))
+            self.world.push_after(self.busy_s, send_later, self, self.run, ((address,), message, size))
         else:
-            self.world.network.send(self, address, message, size)
+            self.world.network.send(self, (address,), message, size)
+
+    def send_all(self, addresses: Sequence[str], message: Any, size: int = 0) -> None:
+        """Send one message to several, in their order: less work than as many calls of ``send``."""
+        if self.busy_s:
+            self.world.push_after(self.busy_s, send_later, self, self.run, (addresses, message, size))
+        else:
+            self.world.network.send(self, addresses, message, size)
 
     def after(self, seconds: float, callback: Callable[..., None], *args: Any) -> None:
         """Call back in the same run, when this host's clock is ``seconds`` further and the process runs."""
@@ -157,6 +168,12 @@ class Host:
         """Start the program unless it runs."""
         if self.process is None:
             self.start()
+
+    def upgrade(self) -> None:
+        """Its process ends; what is started next is the newer version of its program."""
+        self.kill()
+        check(self.newer is not None, f"{self.name} has no newer program: give one to World.add")
+        self.program = self.newer or self.program
 
     def kill(self) -> None:
         """The process is gone. The kernel closes its connections: its peers learn of it, once they have all it sent."""
@@ -241,8 +258,8 @@ class Host:
         deadline = process.next_deadline()
         if deadline is not None and deadline < self.armed:
             self.armed = deadline
-            world = self.world
-            world.push(max(self.clock.true_time_of(deadline), world.now), fire, self, deadline, self.run)
+            world, at = self.world, self.clock.true_time_of(deadline)
+            world.push(at if at > world.now else world.now, fire, self, deadline, self.run)
 
     def finish_input(self) -> None:
         """The input may have taken time: then the next ones wait for the process."""
@@ -256,7 +273,9 @@ class Host:
 
     def count_spin(self, now: float) -> None:
         """A machine that is due again at once, again and again, would stop the world's clock."""
-        at, spins = self._spins
-        self._spins = (now, spins + 1 if at == now else 0)
-        if spins > SPIN_LIMIT:
+        if now != self._timed_out_at:
+            self._timed_out_at, self._spins = now, 0
+            return
+        self._spins += 1
+        if self._spins > SPIN_LIMIT:
             self.world.fail(self, f"its deadline does not move: {SPIN_LIMIT} timeouts at {now}")

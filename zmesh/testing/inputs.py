@@ -7,7 +7,7 @@ process is paused or busy, the input is held; ``work_off`` then lets it have one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _call_back_now(host: Host, _run: int, call: tuple[Callable[..., None], tuple
     host.finish_input()
 
 
-def send_later(host: Host, run: int, message: tuple[str, Any, int]) -> None:
+def send_later(host: Host, run: int, message: tuple[Sequence[str], Any, int]) -> None:
     """The computation is over of which this message is the result."""
     if run == host.run and host.process is not None:
         host.world.network.send(host, *message)

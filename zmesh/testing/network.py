@@ -1,14 +1,14 @@
 """The simulated network: a link in each direction between any two hosts that talk.
 
-A message on a plain link costs one random number, one look-up and one entry in the world's queue. What is under way
-when a link is cut still arrives; what is sent while it is cut does not. Messages carry no copies: whatever is sent must
-not be changed afterwards, which frozen messages see to.
+A message on a plain link costs one random number, which says whether it is lost and, if not, how long it takes, one
+look-up and one entry in the world's queue. What is under way when a link is cut still arrives; what is sent while it
+is cut does not. Messages carry no copies: whatever is sent must not be changed afterwards, and frozen ones are not.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappush
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,13 +23,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Link", "Network"]
 
+BELOW_QUANTILES: Final = QUANTILES - 2.0**-30  # a chance of nearly 1 must not be rounded up to beyond the table
 REMEMBERED: Final = 1024  # rules that are over: a checker asks about the last seconds
 
 
 class Link:
     """From one host to another, in one direction."""
 
-    __slots__ = ("arrives_at", "base", "clogged", "conditions", "free_at", "is_plain", "table", "target")
+    __slots__ = (
+        "arrives_at",
+        "base",
+        "clogged",
+        "conditions",
+        "free_at",
+        "is_plain",
+        "loss",
+        "scale",
+        "table",
+        "target",
+    )
 
     def __init__(self, target: Host, base: Conditions) -> None:
         self.target = target
@@ -44,6 +56,8 @@ class Link:
         self.conditions = conditions
         self.is_plain = conditions.is_plain
         self.table = conditions.delay.table
+        self.loss = conditions.loss
+        self.scale = BELOW_QUANTILES / (1.0 - self.loss) if self.loss < 1.0 else 0.0
 
 
 class Network:
@@ -52,6 +66,7 @@ class Network:
     def __init__(self, world: World, conditions: Conditions) -> None:
         self.conditions = conditions  # of links that nobody has described
         self.at_address: dict[str, Host] = {}
+        self.moves = 0  # how often a host was put somewhere
         self.lost = 0
         self.duplicated = 0
         self.unreachable = 0
@@ -127,28 +142,35 @@ class Network:
             for other in self._world.hosts.values():
                 other.links.pop(host.address, None)
         host.address = address
+        self.moves += 1
         self.at_address[address] = host
 
     # -- the hot path --------------------------------------------------------------------------------------------------
 
-    def send(self, source: Host, address: str, message: Any, size: int) -> None:
-        """Carry a message to whoever is at the address."""
-        link = source.links.get(address) or self._new_link(source, address)
-        source.sent += 1
-        source.sent_bytes += size
-        if link is None:
-            self.unreachable += 1
-            return
-        world = self._world
-        if not link.is_plain:
-            self._send_badly(source, link, message, size)
-            return
-        at = world.now + link.table[int(source.chance() * QUANTILES)]
-        if at <= link.arrives_at:
-            at = link.arrives_at
-        else:
-            link.arrives_at = at
-        heappush(world.queue, (at, world.next_order(), deliver, link.target, source.identity, message))
+    def send(self, source: Host, addresses: Sequence[str], message: Any, size: int) -> None:
+        """Carry a message to whoever is at each of the addresses."""
+        world, links, chance, identity = self._world, source.links, source.chance, source.identity
+        now, queue, next_order = world.now, world.queue, world.next_order
+        source.sent += len(addresses)
+        source.sent_bytes += len(addresses) * size
+        for address in addresses:
+            link = links.get(address) or self._new_link(source, address)
+            if link is None:
+                self.unreachable += 1
+                continue
+            if not link.is_plain:
+                self._send_badly(source, link, message, size)
+                continue
+            luck = chance()
+            if luck < link.loss:
+                self.lost += 1
+                continue
+            at = now + link.table[int((luck - link.loss) * link.scale)]
+            if at <= link.arrives_at:
+                at = link.arrives_at
+            else:
+                link.arrives_at = at
+            heappush(queue, (at, next_order(), deliver, link.target, identity, message))
 
     def link(self, source: Host, address: str) -> Link | None:
         """The link to an address; None where nobody is."""

@@ -65,6 +65,7 @@ class MachineProcess(Process):
     def __init__(self, host: Host, machine: Machine) -> None:
         super().__init__(host)
         self.machine = machine
+        self.next_deadline = machine.next_deadline  # type: ignore[method-assign]  # bound once: asked after every input
 
     def perform(self, effect: Any) -> None:
         """Carry out one effect; a ``Persist`` is done when this returns."""
@@ -88,7 +89,3 @@ class MachineProcess(Process):
         """Let the machine do what has fallen due."""
         for effect in self.machine.handle_timeout(now):
             self.perform(effect)
-
-    def next_deadline(self) -> float | None:
-        """The machine's."""
-        return self.machine.next_deadline()

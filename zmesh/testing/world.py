@@ -69,15 +69,22 @@ class World:
         return stream(self.seed, "world", *purpose)
 
     def add(
-        self, name: str, program: Callable[[Host], Process], *, identity: str | None = None, address: str | None = None
+        self,
+        name: str,
+        program: Callable[[Host], Process],
+        *,
+        newer: Callable[[Host], Process] | None = None,
+        identity: str | None = None,
+        address: str | None = None,
     ) -> Host:
-        """A host, not started yet. ``program`` makes a process for each start.
+        """A host, not started yet. ``program`` makes a process for each start, ``newer`` those after an upgrade.
 
         ``identity`` is what receivers are told of the sender, ``address`` where it is found; both are its name if not
         given.
         """
         check(name not in self.hosts, f"there is a host {name} already")
         host = self.hosts[name] = Host(self, len(self.hosts), name, program)
+        host.newer = newer
         host.identity = identity if identity is not None else name
         self.network.place(host, address if address is not None else name)
         return host
@@ -141,7 +148,7 @@ class World:
     def _run_batch(self, when: float) -> bool:
         """Up to ``BATCH`` events; whether any may be left."""
         if self._full_trace or self._steppers:
-            return self._run_carefully(when)
+            return all(self._run_carefully(when) for _ in range(BATCH))
         queue, pop, record = self.queue, heappop, self.trace.numbers.append
         done = 0
         try:
@@ -165,7 +172,8 @@ class World:
         at, order, action, first, second, third = heappop(self.queue)
         self.now = at
         self.events += 1
-        self.trace.numbers.extend((at, order))
+        self.trace.numbers.append(at)
+        self.trace.numbers.append(order)
         if self._full_trace and action in (deliver, arrive):
             self.trace.add_text(f"{first.name} {second}: {third!r}")
         action(first, second, third)

@@ -20,22 +20,43 @@ def subscriber() -> TopicSubscriber[str]:
 def started() -> TopicSubscriber[str]:
     """Has had record 1, and said so."""
     subscriber: TopicSubscriber[str] = TopicSubscriber(WINDOW)
+    subscriber.receive_subscribed(0.0, 1)
     subscriber.receive(0.0, 1, 1, 1, "one")
     subscriber.handle_timeout(1.0)
     return subscriber
 
 
 def test_it_starts_where_the_publisher_says(subscriber: TopicSubscriber[str]) -> None:
-    subscriber.receive_position(0.0, 7)
+    assert subscriber.receive_subscribed(0.0, 7) == []
     assert subscriber.expected == 7
     assert subscriber.receive(0.0, 7, 2, 1, "seven") == [Deliver("seven")]
     assert subscriber.expected == 9
 
 
-def test_or_with_the_first_frame_if_that_comes_first(subscriber: TopicSubscriber[str]) -> None:
-    assert subscriber.receive(0.0, 5, 1, 1, "five") == [Deliver("five")]
-    subscriber.receive_position(0.0, 6)
+def test_frames_that_come_first_wait_for_that(subscriber: TopicSubscriber[str]) -> None:
+    assert subscriber.receive(0.0, 5, 1, 1, "five") == []
+    assert subscriber.receive_subscribed(0.0, 5) == [Deliver("five")]
     assert subscriber.expected == 6
+
+
+def test_what_was_heard_right_before_the_start_is_delivered_and_what_has_a_hole_behind_it_is_not(
+    subscriber: TopicSubscriber[str],
+) -> None:
+    for first, count in ((1, 1), (3, 2), (5, 1), (6, 1)):
+        subscriber.receive(0.0, first, count, 1, str(first))
+    assert subscriber.receive_subscribed(0.0, 6) == [Deliver("3"), Deliver("5"), Deliver("6")]
+    assert subscriber.expected == 7
+
+
+def test_a_tail_or_a_frame_of_a_subscription_before_does_not_say_where_to_begin(
+    subscriber: TopicSubscriber[str],
+) -> None:
+    subscriber.receive_position(0.0, 4)
+    subscriber.receive(0.0, 2, 1, 1, "two")
+    assert subscriber.expected is None
+    assert subscriber.next_deadline() is None
+    assert subscriber.receive_subscribed(1.0, 9) == []
+    assert subscriber.expected == 9
 
 
 def test_a_frame_behind_a_gap_waits_for_what_is_missing(started: TopicSubscriber[str]) -> None:

@@ -25,6 +25,7 @@ from zmesh.core.membership.messages import (
     Send,
 )
 from zmesh.core.membership.neighbour import Watch
+from zmesh.core.membership.restraint import Restraint
 from zmesh.core.membership.settings import PRESETS, MembershipSettings, Pace
 from zmesh.core.membership.statements import Accusation, Alive, Charge, Left, Removal, outlives, signed
 from zmesh.core.membership.view import View, ViewStore
@@ -209,7 +210,32 @@ def test_a_heartbeat_that_says_nothing_new_has_no_effects() -> None:
     store = ViewStore(SETTINGS.near_size)
     machine = machine_in(view_of(20, store), store)
     neighbour = machine.view.neighbours("n0")[0]
-    assert machine.receive(0.1, neighbour, Heartbeat(1, 1, machine.view.digest)) == ()
+    assert list(machine.receive(0.1, neighbour, Heartbeat(1, 1, machine.view.digest))) == []
+    assert machine.receive(0.2, neighbour, Heartbeat(1, 2, machine.view.digest)) == ()
+
+
+def greetings(machine: Membership, hellos: int) -> int:
+    """How many of a member's hellos, a millisecond apart and of another view, are answered with one."""
+    hello = Hello(machine.view.members["n5"], 5, 20)
+    told = [effect for i in range(hellos) for effect in machine.receive(0.1 + i / 1000, "n5", hello)]
+    return sum(isinstance(effect, Send) and isinstance(effect.message, Hello) for effect in told)
+
+
+def test_two_whose_views_differ_do_not_greet_each_other_without_end() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    assert greetings(machine_in(view_of(20, store), store), 500) == 1
+    unrestrained = machine_in(view_of(20, store), store)
+    unrestrained._conversation.greeting = Restraint(0.0)
+    assert greetings(unrestrained, 500) == 500
+
+
+def test_who_asks_to_be_let_in_is_greeted_each_time() -> None:
+    store = ViewStore(SETTINGS.near_size)
+    machine = machine_in(view_of(20, store), store)
+    hello = Hello(machine.view.members["n5"], 5, 0)
+    for now in (0.1, 0.2):
+        told = machine.receive(now, "n5", hello)
+        assert any(isinstance(effect, Send) and isinstance(effect.message, Hello) for effect in told)
 
 
 def told(effects: Sequence[MembershipEffect]) -> list[tuple[str, str]]:

@@ -58,7 +58,7 @@ class TopicSubscriber(Generic[T]):
 
     def __init__(self, window_bytes: int) -> None:
         self._window = window_bytes
-        self.expected: int | None = None  # the next record; None until the publisher or its first frame has told
+        self.expected: int | None = None  # the next record; None until the publisher has answered the subscription
         self.held_bytes = 0  # delivered, and not yet let go of by handlers
         self._known_end = 0  # the publisher has published everything below this
         self._parked: dict[int, tuple[int, int, T]] = {}  # all behind ``expected``
@@ -69,10 +69,8 @@ class TopicSubscriber(Generic[T]):
 
     def receive(self, now: float, first: int, count: int, size: int, frame: T) -> list[SubscriberEffect[T]]:
         """A frame of ``count`` records, from the publish socket or repaired."""
-        if self.expected is None:
-            self.expected = first
         self._known_end = max(self._known_end, first + count)
-        if first > self.expected:
+        if self.expected is None or first > self.expected:
             self._park(first, count, size, frame)
             self._watch_gap(now)
             return []
@@ -83,13 +81,24 @@ class TopicSubscriber(Generic[T]):
         self._unpark(now, effects)
         return effects
 
-    def receive_position(self, now: float, position: int) -> None:
-        """The publisher has published everything below ``position`` (SUBSCRIBED or TAIL)."""
+    def receive_subscribed(self, now: float, position: int) -> list[SubscriberEffect[T]]:
+        """The publisher answers the subscription: from ``position`` on there is a claim to everything.
+
+        Nothing else may say where to begin: a TAIL or a frame may be of a subscription before this one.
+        """
+        effects: list[SubscriberEffect[T]] = []
         if self.expected is None:
-            self.expected = position
+            self.expected = self._begin_of_run(position)
+            self._unpark(now, effects)
+        self.receive_position(now, position)
+        return effects
+
+    def receive_position(self, now: float, position: int) -> None:
+        """The publisher has published everything below ``position`` (TAIL)."""
         self._known_end = max(self._known_end, position)
-        self._watch_gap(now)
-        self._position_at = now
+        if self.expected is not None:
+            self._watch_gap(now)
+            self._position_at = now
 
     def receive_gone(self, now: float, position: int) -> list[SubscriberEffect[T]]:
         """Nothing below ``position`` can be had any more; what is parked here is not lost."""
@@ -137,6 +146,13 @@ class TopicSubscriber(Generic[T]):
             self._position_at = now
         elif self._position_at is None:
             self._position_at = now + POSITION_DELAY_S
+
+    def _begin_of_run(self, end: int) -> int:
+        """Where the parked frames begin that reach up to ``end`` without a hole: they were heard, so they count."""
+        for first in sorted(self._parked, reverse=True):
+            if first + self._parked[first][0] == end:
+                end = first
+        return end
 
     def _park(self, first: int, count: int, size: int, frame: T) -> None:
         has_room = len(self._parked) < MAX_PARKED_FRAMES and self._parked_bytes + size <= self._window

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from zmesh.core.membership.docket import Docket
 from zmesh.core.membership.ledger import Ledger
@@ -26,11 +26,14 @@ from zmesh.core.membership.messages import (
 from zmesh.core.membership.neighbour import Watch
 from zmesh.core.membership.petitions import Petitions
 from zmesh.core.membership.records import RecordStore
+from zmesh.core.membership.restraint import Restraint
 from zmesh.core.membership.spread import Spread
 from zmesh.core.membership.statements import Alive, Charge, Gone, Left, outlives
 from zmesh.core.membership.watch import Watching
 
 __all__ = ["Conversation", "Install"]
+
+GREET_INTERVAL_S: Final = 1.0  # two members whose views differ for a while would greet each other without end
 
 
 class Install(Protocol):
@@ -65,6 +68,7 @@ class Conversation:
         self._records = records
         self._install = install
         self._fight = fight
+        self.greeting = Restraint(GREET_INTERVAL_S)
 
     def take(self, sender: str, message: MembershipMessage) -> None:
         """A message. Any traffic from a node counts as life, for the incarnation it is of."""
@@ -117,7 +121,8 @@ class Conversation:
         if hello.alive.incarnation < member.incarnation:
             ledger.send_to(hello.alive.contact, Refusal("superseded", member.incarnation))
             return
-        if hello.digest != ledger.view.digest:
+        is_question = hello.size == 0  # from its timer; any other may be the answer to an answer
+        if hello.digest != ledger.view.digest and (is_question or self.greeting.allows(member.node_id, ledger.now)):
             ledger.send(member.node_id, Hello(ledger.own, ledger.view.digest, len(ledger.view)))
         if hello.size > 0:
             self._spread.saw(member.node_id, hello.digest)

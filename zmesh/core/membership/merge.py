@@ -7,14 +7,13 @@ from typing import Final
 from zmesh.core.membership.ledger import Ledger
 from zmesh.core.membership.messages import Body, Refusal
 from zmesh.core.membership.presence import Presence
+from zmesh.core.membership.restraint import Restraint
 from zmesh.core.membership.statements import Alive, Gone, Removal, outlives
 from zmesh.core.membership.watch import Watching
 
 __all__ = ["Merge"]
 
-FOREVER: Final = float("inf")
 TELL_INTERVAL_S: Final = 1.0
-MAX_TOLD: Final = 1024
 
 
 class Merge:
@@ -24,7 +23,7 @@ class Merge:
         self._ledger = ledger
         self._watching = watching
         self._presence = presence
-        self._told: dict[str, float] = {}  # who was told last that it is gone, and when
+        self._telling = Restraint(TELL_INTERVAL_S)
 
     def sift_alive(self, body: Body) -> tuple[list[Alive], list[Gone]]:
         """Those statements of life that are news, and the ends known here of those that are not."""
@@ -82,11 +81,8 @@ class Merge:
     def tell_gone(self, sender: str) -> None:
         """To one who does not know that it was removed."""
         ledger = self._ledger
-        gone, now = ledger.gone.get(sender), ledger.now
-        if gone is not None and now - self._told.get(sender, -FOREVER) >= TELL_INTERVAL_S:
-            if len(self._told) >= MAX_TOLD:
-                self._told.clear()
-            self._told[sender] = now
+        gone = ledger.gone.get(sender)
+        if gone is not None and self._telling.allows(sender, ledger.now):
             ledger.send(sender, Body(0, 0, (), (gone,)))
 
     def meet_namesake(self, alive: Alive) -> None:

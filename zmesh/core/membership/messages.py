@@ -28,6 +28,7 @@ __all__ = [
     "Refusal",
     "ReportIncident",
     "Send",
+    "SendAll",
     "Vouch",
 ]
 
@@ -151,6 +152,14 @@ class Send:
     message: MembershipMessage
 
 
+@dataclass(frozen=True, slots=True)
+class SendAll:
+    """Send one message to each of these nodes: a heartbeat, which is most of what is sent."""
+
+    to: tuple[Contact, ...]
+    message: MembershipMessage
+
+
 class KnockOutcome(enum.Enum):
     """What became of a bare TCP connection to a node's control port."""
 
@@ -192,4 +201,4 @@ class ReportIncident:
     reason: str
 
 
-MembershipEffect = Send | Knock | NotifyMember | NotifyRecord | ReportIncident
+MembershipEffect = Send | SendAll | Knock | NotifyMember | NotifyRecord | ReportIncident

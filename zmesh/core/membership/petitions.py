@@ -89,6 +89,8 @@ class Petitions:
 
     def flush(self) -> None:
         """Send what the present input has brought together."""
+        if not self._outgoing:
+            return
         outgoing, self._outgoing = self._outgoing, {}
         for (steward, turn), statements in outgoing.items():
             if steward == self._ledger.own.node_id:

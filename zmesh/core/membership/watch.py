@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from zmesh.core.membership.ledger import Ledger
-from zmesh.core.membership.member import MemberEventKind
+from zmesh.core.membership.member import Contact, MemberEventKind
 from zmesh.core.membership.messages import Heartbeat, Knock, KnockOutcome, NotifyMember
 from zmesh.core.membership.neighbour import LOSSY_SHARE, Watch
 from zmesh.core.membership.petitions import Petitions
@@ -33,6 +33,8 @@ class Watching:
         self._ledger = ledger
         self._petitions = petitions
         self._watches: dict[str, Watch] = {}
+        self.pace = self._pace()
+        self.contacts: tuple[Contact, ...] = ()  # of all neighbours
         self.doubt = 0
         self.steady_since = FOREVER  # since when most neighbours are heard
         self.due = FOREVER
@@ -47,8 +49,7 @@ class Watching:
     def __len__(self) -> int:
         return len(self._watches)
 
-    @property
-    def pace(self) -> Pace:
+    def _pace(self) -> Pace:
         """How patient to be in a mesh of this size."""
         settings = self._ledger.settings
         return settings.near if self._ledger.view.is_near else settings.wide
@@ -57,6 +58,7 @@ class Watching:
         """The view changed: watch those whom it says."""
         ledger, before = self._ledger, self._watches
         self._watches = {}
+        self.pace = self._pace()
         for node_id in ledger.view.neighbours(ledger.own.node_id):
             alive = ledger.view.members[node_id]
             watch = before.get(node_id)
@@ -70,7 +72,8 @@ class Watching:
             member = ledger.view.members.get(node_id)
             if node_id not in self._watches and member is not None:
                 self._clear(watch, member, "others watch it now")
-        self.due = min(self.due, self._next_due())
+        self.contacts = tuple(watch.alive.contact for watch in self)
+        self.due = min(self.due, self._next_due(self._count_silent()))
 
     def forgive(self, late_s: float) -> None:
         """We did not run for so long: that was not the others' silence."""
@@ -167,19 +170,29 @@ class Watching:
         patience = self._patience(silent)
         for watch in list(self._watches.values()):
             self._review(watch, patience)
-        self.due = self._next_due()
+        self.due = self._next_due(silent)
 
     def relax(self) -> None:
         """Once a heartbeat: trust oneself again, if all are heard; and see how steady the contact is."""
-        silent = self._count_silent()
-        if silent == 0 and self.doubt > 0:
+        quiet_due = self._quiet_due()
+        silent = self._count_silent() if quiet_due is None else 0
+        if silent == 0 and self.doubt:
             self.doubt -= 1
         if not self._watches or 2 * silent > len(self._watches):
             self.steady_since = FOREVER
-        else:
-            self.steady_since = min(self.steady_since, self._ledger.now)
-        self._review_losses()
-        self.due = self._next_due()
+        elif self.steady_since == FOREVER:
+            self.steady_since = self._ledger.now
+        if not self._ledger.view.is_near:  # else one accuser may be enough, and losses are no reason to believe one
+            self._review_losses()
+        self.due = self._next_due(silent) if quiet_due is None else quiet_due
+
+    def _quiet_due(self) -> float | None:
+        """What is due where nobody is silent or under suspicion, as nearly always; else None."""
+        heard_at = [w.heard_at for w in self._watches.values() if not (w.is_suspect or w.is_accused)]
+        if not heard_at or len(heard_at) < len(self._watches):
+            return None
+        due = min(heard_at) + self.pace.suspect_after_s
+        return due if due >= self._ledger.now else None
 
     def _count_silent(self) -> int:
         before = self._ledger.now - self.pace.suspect_after_s
@@ -190,9 +203,6 @@ class Watching:
         if len(self._watches) >= DOUBTERS and 2 * silent > len(self._watches):
             patience *= 2.0
         return patience
-
-    def _suspect_at(self, watch: Watch) -> float:
-        return watch.heard_at + self.pace.suspect_after_s
 
     def _accuse_at(self, watch: Watch, patience: float) -> float:
         if watch.kernel is KnockOutcome.REFUSED:
@@ -205,7 +215,7 @@ class Watching:
 
     def _review(self, watch: Watch, patience: float) -> None:
         now = self._ledger.now
-        if not watch.is_suspect and self._suspect_at(watch) <= now:
+        if not watch.is_suspect and watch.heard_at + self.pace.suspect_after_s <= now:
             self._suspect(watch)
         is_asked = watch.is_suspect or watch.is_hinted
         if is_asked and not watch.is_accused and self._accuse_at(watch, patience) <= now:
@@ -237,12 +247,9 @@ class Watching:
         watch.is_accused = watch.is_lossy = watch.is_suspect = watch.is_hinted = False
         self._clear(watch, watch.alive, "it states that it lives")
         watch.heard_at = self._ledger.now
-        watch.bits = watch.seen = 0
-        watch.number = -1
+        watch.count_anew()
 
     def _review_losses(self) -> None:
-        if self._ledger.view.is_near:
-            return  # one accuser may be enough there, and losses are no reason to believe a single one
         lossy = [watch for watch in self._watches.values() if watch.lost_share >= LOSSY_SHARE]
         if 2 * len(lossy) > len(self._watches) >= DOUBTERS:
             return  # it is our own line
@@ -255,12 +262,12 @@ class Watching:
                 watch.is_lossy = True
                 self._accuse(watch, Charge.LOSSY)
 
-    def _next_due(self) -> float:
-        patience = self._patience(self._count_silent())
+    def _next_due(self, silent: int) -> float:
+        patience, suspect_after_s = self._patience(silent), self.pace.suspect_after_s
         due = FOREVER
         for watch in self._watches.values():
             if watch.is_accused:
                 continue
-            at = self._accuse_at(watch, patience) if watch.is_suspect else self._suspect_at(watch)
+            at = self._accuse_at(watch, patience) if watch.is_suspect else watch.heard_at + suspect_after_s
             due = min(due, at)
         return due

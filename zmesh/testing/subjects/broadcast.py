@@ -36,6 +36,7 @@ WINDOW_BYTES = 1600
 MAX_COUNT = 4
 MAX_SIZE = 400
 PAUSES_S = (0.002, 0.01, 0.1, 1.0)  # between two actions of a user or a handler
+ASK_AGAIN_S = 0.2  # without an answer to a subscription, as in docs/spec/05-broadcast.md, section 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Subscribed:
 
     node_id: str
     position: int
+    is_new: bool  # and not the same one again, after a reconnect
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,11 @@ class Rejoined:
     """Observation: this node left the topic and joined it again."""
 
     node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeAgain:
+    """From a subscriber that nobody has answered: the answer may have been lost with a connection."""
 
 
 class PublisherProcess(Process):
@@ -101,9 +108,11 @@ class PublisherProcess(Process):
             self.channels[name] = Stream(self.host, name, partial(self._subscribed, name))
         self.host.after(self._chance.random(), self._act)
 
-    def receive(self, now: float, sender: str, message: TellPublisher) -> None:
-        """A note of a subscriber."""
-        if message.repair:
+    def receive(self, now: float, sender: str, message: TellPublisher | SubscribeAgain) -> None:
+        """A note of a subscriber, or its subscription."""
+        if isinstance(message, SubscribeAgain):
+            self._subscribed(sender, now)
+        elif message.repair:
             self._apply(self.machine.receive_repair_request(now, sender, message.position))
         else:
             self.machine.receive_position(now, sender, message.position)
@@ -123,7 +132,7 @@ class PublisherProcess(Process):
         self.machine.remove(name)
 
     def _subscribed(self, name: str, now: float) -> None:
-        self.host.observe(Subscribed(name, self.machine.next_record))
+        self.host.observe(Subscribed(name, self.machine.next_record, not self.machine.is_subscribed(name)))
         self._apply(self.machine.subscribe(now, name))
 
     def _act(self) -> None:
@@ -173,6 +182,7 @@ class SubscriberProcess(Process):
         """Connect to the publisher."""
         self._replies = Stream(self.host, self._publisher, _nothing, is_lasting=True)
         self.host.after(self._chance.random(), self._handle)
+        self.host.after(ASK_AGAIN_S, self._ask_again)
 
     def receive(self, now: float, sender: str, message: Any) -> None:
         """A published frame, a repair, or a note."""
@@ -180,6 +190,8 @@ class SubscriberProcess(Process):
             self._take(self.machine.receive(now, message.first, message.count, message.size, message))
         elif isinstance(message, TellSubscriber) and message.note is Note.GONE:
             self._take(self.machine.receive_gone(now, message.position))
+        elif isinstance(message, TellSubscriber) and message.note is Note.SUBSCRIBED:
+            self._take(self.machine.receive_subscribed(now, message.position))
         elif isinstance(message, TellSubscriber):
             self.machine.receive_position(now, message.position)
             self._take(())
@@ -196,6 +208,12 @@ class SubscriberProcess(Process):
         """Leave the topic, and join it at once."""
         self.machine = self.machine_class(WINDOW_BYTES)
         self._in_hand.clear()
+        self.host.after(ASK_AGAIN_S, self._ask_again)
+
+    def _ask_again(self) -> None:
+        if self.machine.expected is None:
+            self._replies.send(SubscribeAgain())
+            self.host.after(ASK_AGAIN_S, self._ask_again)
 
     def _take(self, effects: Iterable[SubscriberEffect[Published]]) -> None:
         for effect in effects:

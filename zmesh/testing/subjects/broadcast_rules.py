@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from zmesh.core.broadcast import Deliver, Lost, SubscriberLagging
@@ -38,6 +38,8 @@ class Account:
     next_record: int | None = None  # delivered or lost so far: everything below
     has_lost_its_say: bool = False  # since it last had everything
     since: int = 1  # the record at which its latest subscription began
+    starts: dict[int, None] = field(default_factory=dict)  # where the publisher has said that a subscription begins
+    has_begun: bool = False  # what it heard has come through one of those: it may count what it misses
     told: int = 1  # the publisher has read of everything below this
     told_at: float = 0.0
 
@@ -61,8 +63,11 @@ class Accounts(Checker):
             )
             self._end = observation.first + observation.count
         elif isinstance(observation, Subscribed):
-            account = self.accounts.setdefault(observation.node_id, Account(told=observation.position))
+            account = self.accounts.setdefault(observation.node_id, Account())
+            if observation.is_new and observation.position > account.told:
+                account.told, account.told_at = observation.position, self.world.now
             account.since = observation.position
+            account.starts[observation.position] = None
         elif isinstance(observation, Heard):
             self._heard(host, self.accounts.setdefault(host.name, Account()), observation)
         elif isinstance(observation, Position):
@@ -71,7 +76,8 @@ class Accounts(Checker):
             self._lagging(host, self.accounts[observation.node_id])
         elif isinstance(observation, Rejoined):
             account = self.accounts[observation.node_id]
-            account.next_record, account.has_lost_its_say = None, True  # what is published between is not held for it
+            account.next_record, account.has_begun = None, False
+            account.has_lost_its_say = True  # what is published between is not held for it
 
     def stepped(self) -> None:
         """The publisher holds no more than its window, and goes on whoever stops."""
@@ -87,17 +93,20 @@ class Accounts(Checker):
         if isinstance(effect, Deliver):
             first = effect.frame.first
             self._demand(account.next_record in (None, first), "not exactly once and in order", host)
+            account.has_begun |= first in account.starts
             account.next_record = first + effect.frame.count
         elif isinstance(effect, Lost):
             self._demand(effect.count > 0 and account.next_record is not None, "nothing is lost", host)
+            self._demand(account.has_begun, "counts as lost what it had no claim to", host)
             end = (account.next_record or 0) + effect.count
-            # A late note of before it joined again may make it count what it had no claim to.
+            # An answer to the subscription before this one may come late: then it begins where that one did.
             self._demand(account.has_lost_its_say or end <= account.since, "lost within the window", host)
             account.next_record = end
         elif account.next_record is None:
             account.next_record = heard.expected or None
         else:
             self._demand(account.next_record == heard.expected, "what is lost is not counted", host)
+        account.has_begun |= account.next_record in account.starts
 
     def _told(self, account: Account, position: int) -> None:
         if position > account.told:

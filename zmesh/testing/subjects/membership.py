@@ -103,6 +103,7 @@ class MembershipSubject(Subject):
             Draw("flap", 1, (1.0, 20.0), (0.2, 5.0)),
             Draw("clog", 1, (0.1, 5.0)),
             Draw("delay", -1, (1.0, 10.0), (0.01, 0.1)),
+            Draw("throttle", -1, (1.0, 10.0), (2_000.0, 20_000.0)),
             Draw("disconnect", 2),
             Draw("step_wall", 1, (0.0, 0.0), (-5.0, 5.0)),
         ),

@@ -18,12 +18,14 @@ from zmesh.core.membership.messages import (
     NotifyRecord,
     ReportIncident,
     Send,
+    SendAll,
 )
 from zmesh.core.membership.settings import MembershipSettings
 from zmesh.core.membership.statements import Alive, Statement
 from zmesh.core.membership.view import ViewStore
 from zmesh.testing.host import Host
 from zmesh.testing.process import MachineProcess
+from zmesh.testing.subjects.membership_sizes import frame_bytes
 from zmesh.testing.world import World
 
 __all__ = ["MembershipMesh", "MembershipProcess", "Seals", "SimulatedNotary"]
@@ -92,7 +94,7 @@ class MembershipMesh:
         self.certificate = b""  # everybody's: the notary of a simulation needs none
         self.record_of: Callable[[str], bytes] = lambda node_id: b"the record of " + node_id.encode()
         self.verify_s = 0.0  # what checking one statement of life costs a process; 0.0: nothing
-        self.size_of: Callable[[Any], int] = lambda message: 0
+        self.size_of: Callable[[Any], int] = frame_bytes
         self.told: list[tuple[float, str, NotifyMember]] = []  # true time, who was told, what
         self.reports: list[tuple[str, ReportIncident]] = []
 
@@ -169,6 +171,7 @@ class MembershipProcess(MachineProcess):
         )
         self.records: dict[str, bytes] = {}  # as told of, by node
         self._seeds = tuple(seeds)
+        self._placed: tuple[tuple[Contact, ...], int, list[str]] = ((), 0, [])
         self._address_of = mesh.world.network.at_address
 
     def start(self, now: float) -> None:
@@ -180,16 +183,16 @@ class MembershipProcess(MachineProcess):
         """A message; it may cost the checking of signatures."""
         if self.mesh.verify_s and isinstance(message, Body):
             self.host.spend(self.mesh.verify_s * len(message.alive))
-        super().receive(now, sender, message)
+        for effect in self.machine.receive(now, sender, message):
+            self.perform(effect)
 
     def perform(self, effect: MembershipEffect) -> None:
         """Carry out one effect."""
-        if type(effect) is Send:
-            to = effect.to
-            address = to.hosts[0]
-            target = self._address_of.get(address)
-            if target is not None and target.identity == to.node_id:  # else its key would not fit
-                self.host.send(address, effect.message, self.mesh.size_of(effect.message))
+        if type(effect) is SendAll:
+            self.host.send_all(self._places(effect.to), effect.message, self.mesh.size_of(effect.message))
+        elif type(effect) is Send:
+            if self._is_there(effect.to):
+                self.host.send(effect.to.hosts[0], effect.message, self.mesh.size_of(effect.message))
         elif isinstance(effect, Knock):
             wait_s, outcome = self.mesh.knock(self.host, effect.to.hosts[0])
             self.host.after(wait_s, self._knocked, effect.to.node_id, outcome)
@@ -201,6 +204,18 @@ class MembershipProcess(MachineProcess):
             self.records[effect.alive.node_id] = effect.record
         elif isinstance(effect, ReportIncident):
             self.mesh.reports.append((self.node_id, effect))
+
+    def _is_there(self, contact: Contact) -> bool:
+        """Where another node is at the address than the one meant, its key does not fit."""
+        host = self._address_of.get(contact.hosts[0])
+        return host is not None and host.identity == contact.node_id
+
+    def _places(self, contacts: tuple[Contact, ...]) -> list[str]:
+        """The addresses of those that are there; looked up again when these are others, or a host has moved."""
+        if contacts is not self._placed[0] or self.mesh.world.network.moves != self._placed[1]:
+            addresses = [contact.hosts[0] for contact in contacts if self._is_there(contact)]
+            self._placed = (contacts, self.mesh.world.network.moves, addresses)
+        return self._placed[2]
 
     def disconnected(self, now: float, peer: str) -> None:
         """A connection closed."""
@@ -235,15 +250,15 @@ class MembershipProcess(MachineProcess):
         return f"misses {missing[:5]}, has {extra[:5]}, other incarnations of {other[:5]}"
 
     def _meet_seeds(self) -> None:
-        """What introductions do: whoever is at the address says who it is."""
-        if len(self.machine.view) > 1 or not self._seeds:
-            return
+        """What introductions do: whoever is at the address says who it is; and again when that one is gone."""
         for address in self._seeds:
             target = self._address_of.get(address)
-            if target is not None and isinstance(target.process, MembershipProcess) and target is not self.host:
-                contact = target.process.machine.own.contact
-                self.perform_all(self.machine.meet(self.host.now, contact))
-        self.host.after(SEED_INTERVAL_S, self._meet_seeds)
+            if target is None or target is self.host or target.identity in self.machine.view.members:
+                continue
+            if isinstance(target.process, MembershipProcess):
+                self.perform_all(self.machine.meet(self.host.now, target.process.machine.own.contact))
+        if self._seeds:
+            self.host.after(SEED_INTERVAL_S, self._meet_seeds)
 
     def _knocked(self, node_id: str, outcome: KnockOutcome) -> None:
         self.perform_all(self.machine.knocked(self.host.now, node_id, outcome))
