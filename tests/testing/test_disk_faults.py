@@ -50,6 +50,8 @@ def test_every_kind_of_fault_begins_and_ends_without_an_error(kind: str) -> None
             super().build()
             for name in ("n1", "n2"):
                 self.world.add(name, Process).start()
+            for host in self.world.hosts.values():
+                host.newer = host.program
 
     amount = {"drift": (0.9, 1.1), "throttle": (100.0, 1000.0)}.get(kind, (0.01, 0.1))
     draw = Draw(kind, 2 if kind == "disconnect" else 1, (0.1, 2.0), amount)

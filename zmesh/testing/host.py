@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from zmesh.errors import check
+from zmesh.errors import UsageError, check
 from zmesh.testing.clocks import Clock
 from zmesh.testing.disk import Disk
 from zmesh.testing.inputs import NEVER, Waiting, call_back, fire, resume, send_later, take_input, time_out, work_off
@@ -172,8 +172,9 @@ class Host:
     def upgrade(self) -> None:
         """Its process ends; what is started next is the newer version of its program."""
         self.kill()
-        check(self.newer is not None, f"{self.name} has no newer program: give one to World.add")
-        self.program = self.newer or self.program
+        if self.newer is None:
+            raise UsageError(f"the fault upgrade needs a newer program on {self.name}: give one to World.add")
+        self.program = self.newer
 
     def kill(self) -> None:
         """The process is gone. The kernel closes its connections: its peers learn of it, once they have all it sent."""

@@ -1,4 +1,4 @@
-"""How long the messages of membership are as frames, reckoned and not encoded: for links that carry so many bytes a second.
+"""How long the messages of membership are as frames, reckoned and not encoded: for links that carry only so much.
 
 Numbers count as what they usually take, so that a frame may be a few bytes shorter or longer than reckoned.
 """
