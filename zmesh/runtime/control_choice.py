@@ -10,7 +10,7 @@ __all__ = ["make_members"]
 
 # Everyone heartbeats everyone (docs/spec/02) unless this is set, as tests do: docs/design/03 says what the overlay
 # lacks before it can be the default. All nodes of a mesh must run the same.
-RUNS_OVERLAY = False
+RUNS_OVERLAY = True
 
 
 def make_members(parts: MemberParts) -> MemberDriver:
