@@ -10,6 +10,7 @@ import zmq
 from zmesh.errors import ProtocolViolation
 from zmesh.model import now_ms
 from zmesh.runtime.control_notices import IncidentLog
+from zmesh.runtime.sockets import has_input
 from zmesh.runtime.zap import Admitted, AllowList
 
 __all__ = ["ControlInbox"]
@@ -39,7 +40,7 @@ class ControlInbox:
     def handle(self) -> None:
         """Take in what members have sent."""
         for _ in range(FRAMES_PER_TURN):
-            if not self._router.poll(0):
+            if not has_input(self._router):
                 return
             self._take(self._router.recv_multipart(copy=False))
 
