@@ -22,7 +22,7 @@ from zmesh.runtime import control_choice
 from zmesh.runtime.control_links import Route
 from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.overlay_knocks import MAX_KNOCKS, Knocks
-from zmesh.runtime.overlay_members import overlay_settings
+from zmesh.runtime.overlay_presets import overlay_settings
 
 NODES = 10
 

@@ -63,6 +63,16 @@ class Members:
         """How many frames have come."""
         return self._inbox.received
 
+    @property
+    def view_size(self) -> int:
+        """How many members there are, this node included; read from other threads."""
+        return len(self._machine.live_records()) + 1
+
+    @property
+    def view_digest(self) -> int:
+        """Not told by this machine."""
+        return 0
+
     def connect(self, meet: Callable[[Contact], None], lost: Callable[[str], None]) -> None:
         """Say who dials a contact, and who wants to know of members that die or leave."""
         self._meet, self._lost = meet, lost
