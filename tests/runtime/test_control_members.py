@@ -20,8 +20,8 @@ from zmesh.core.membership.messages import KnockOutcome
 from zmesh.core.membership.settings import PRESETS
 from zmesh.runtime import control_choice
 from zmesh.runtime.control_knocks import MAX_KNOCKS, Knocks
-from zmesh.runtime.control_members import membership_settings
 from zmesh.runtime.control_reactor import Reactor
+from zmesh.runtime.overlay_presets import membership_settings
 from zmesh.runtime.peer import Route
 
 NODES = 10

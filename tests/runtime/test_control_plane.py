@@ -164,8 +164,8 @@ def test_ipv6_and_every_interface(mesh: Mesh) -> None:
         b.plane.dial([("::1", a.port)], True)
         b.dial(c)
         wait_for(lambda: a.sees(b) and b.sees(a, c) and c.sees(b), "b sees both")
-        assert a.last("b").host == "::1"
-        assert c.last("b").host in ("::1", "127.0.0.1")  # whichever answered first
+        assert a.last("b").host in ("::1", "127.0.0.1")  # whichever answered first
+        assert c.last("b").host in ("::1", "127.0.0.1")
 
 
 def test_the_moved_are_followed(pair: tuple[Node, Node]) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
-from zmesh.config import PRESETS as TIMINGS
-from zmesh.config import Timings
 from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.member import Contact, MemberEventKind, NodeRecord, contact_of
 from zmesh.core.membership.messages import (
@@ -26,7 +23,6 @@ from zmesh.core.membership.messages import (
     ReportIncident,
     Send,
 )
-from zmesh.core.membership.settings import PRESETS, MembershipSettings, Pace
 from zmesh.core.membership.statements import Alive
 from zmesh.errors import MessageTooLarge, ProtocolViolation
 from zmesh.model import now_ms
@@ -36,15 +32,17 @@ from zmesh.runtime.control_knocks import Knocks
 from zmesh.runtime.control_parts import MemberParts
 from zmesh.runtime.control_telling import ENDS, Telling
 from zmesh.runtime.control_ways import Ways
+from zmesh.runtime.overlay_presets import membership_settings
 from zmesh.runtime.peer import Route
 from zmesh.security import CertificateRefused, VerifiedCertificate
 from zmesh.security.notary import NodeNotary
 from zmesh.wire.control import encode_control
 from zmesh.wire.membership import decode_membership, encode_membership
 
-__all__ = ["Members", "membership_settings"]
+__all__ = ["Members"]
 
 REVIEW_INTERVAL_S: Final = 1.0
+NEWCOMER_S: Final = 3.0  # who has just come gets the view first: before that it takes connections from none of us
 DISTINCT: Final = 64  # frames of one kind that are kept apart while they wait; of these kinds the newest does:
 NEWEST_SERVES: Final = (Heartbeat, Hello, Notice, Pull)
 
@@ -71,7 +69,9 @@ class Members:
         self._knocks = Knocks(parts.reactor, parts.clock, settings.knock_wait_s, self._knocked)
         self._lost: Callable[[str], None] = lambda node_id: None
         self._strangers: dict[str, float] = {}  # admitted, and no members: since when
+        self._newcomers: dict[str, float] = {}  # members that may not know us yet: since when
         self._encoded: tuple[MembershipMessage | None, bytes] = (None, b"")
+        self._body: tuple[MembershipMessage | None, bytes] = (None, b"")
         self._sent = 0
         self._review_at = parts.clock()
 
@@ -84,6 +84,16 @@ class Members:
     def received(self) -> int:
         """How many frames have come."""
         return self._inbox.received
+
+    @property
+    def view_size(self) -> int:
+        """How many members there are, this node included; read from other threads."""
+        return len(self._machine.view)
+
+    @property
+    def view_digest(self) -> int:
+        """Equal at two nodes that know the same members; read from other threads."""
+        return self._machine.view.digest
 
     def connect(self, meet: Callable[[Contact], None], lost: Callable[[str], None]) -> None:
         """Say who dials a contact, and who wants to know of members that die or leave."""
@@ -125,6 +135,7 @@ class Members:
 
     def greeted(self, contact: Contact) -> None:
         """A verified hello came from this node."""
+        self._ways.greeted(contact)
         self._meet(contact)
 
     def introduced(self, verified: VerifiedCertificate, certificate: bytes, contact: Contact, route: Route) -> None:
@@ -144,15 +155,19 @@ class Members:
     def disconnected(self, node_id: str) -> None:
         """A connection with the node closed."""
         member = self._machine.view.members.get(node_id)
-        if member is not None and node_id != self.record.node_id:
+        if member is not None and node_id != self.record.node_id and self._may_be_elsewhere(member.contact):
             self._ways.doubt(member.contact)
         self._do(self._machine.disconnected(self._clock(), node_id))
 
+    def _may_be_elsewhere(self, contact: Contact) -> bool:
+        """Whether to look for another way. In a wide view not where there is none: that can be a storm of dials."""
+        return self._machine.view.is_near or len(contact.hosts) > 1
+
     def connection_closed(self, descriptor: int) -> None:
-        """An incoming control connection closed."""
+        """An incoming control connection closed. That says nothing of our way there: those not used are closed."""
         node_id = self._inbox.closed(descriptor)
         if node_id is not None:
-            self.disconnected(node_id)
+            self._do(self._machine.disconnected(self._clock(), node_id))
 
     def update_record(self, record: NodeRecord) -> None:
         """This node says something new of itself."""
@@ -181,6 +196,7 @@ class Members:
 
     def _take(self, admitted: Admitted, payload: bytes) -> None:
         message = decode_membership(payload)
+        self._newcomers.pop(admitted.node_id, None)
         self._do(self._machine.receive(self._clock(), admitted.node_id, message))
 
     def _knocked(self, node_id: str, outcome: KnockOutcome) -> None:
@@ -215,6 +231,8 @@ class Members:
                     self._incidents.report(kind_of_incident, source, reason)
 
     def _send(self, to: Contact, message: MembershipMessage) -> None:
+        if isinstance(message, NEWEST_SERVES) and self._is_newcomer(to.node_id):
+            return  # it would not let us in, and each attempt costs both a handshake
         is_member = to.node_id in self._machine.view.members
         kind = type(message).__name__
         if not isinstance(message, NEWEST_SERVES):
@@ -222,14 +240,22 @@ class Members:
             kind = f"{kind} {self._sent % DISTINCT}"
         self._ways.send(to, kind, self._encode(message), is_member=is_member)
 
+    def _is_newcomer(self, node_id: str) -> bool:
+        since = self._newcomers.get(node_id)
+        return since is not None and self._clock() - since < NEWCOMER_S
+
     def _encode(self, message: MembershipMessage) -> bytes:
-        """The same message goes to many: a heartbeat to all neighbours."""
+        """The same message goes to many: a heartbeat to all neighbours; a view, with others between, to newcomers."""
+        if isinstance(message, Body) and self._body[0] is message:
+            return self._body[1]
         if self._encoded[0] is not message:
             try:
                 self._encoded = (message, encode_membership(message))
             except MessageTooLarge as error:
                 self._incidents.report("view_too_large", self.record.node_id, f"a neighbour cannot be told: {error}")
                 self._encoded = (message, encode_membership(Body(0, 0)))
+            if isinstance(message, Body):
+                self._body = self._encoded
         return self._encoded[1]
 
     def _knock(self, to: Contact) -> None:
@@ -240,12 +266,15 @@ class Members:
     def _tell(self, kind: MemberEventKind, alive: Alive, reason: str) -> None:
         node_id = alive.node_id
         if kind not in ENDS:
-            self._strangers.pop(node_id, None)
+            is_met = self._strangers.pop(node_id, None) is not None
+            if kind is MemberEventKind.JOINED and not is_met and not self._allowed.by_name(node_id):
+                self._newcomers[node_id] = self._clock()
             self._admit(alive)
             self._ways.look(alive.contact, is_member=True)
         self._telling.member(kind, alive, reason)
         if kind in ENDS:
             self._strangers[node_id] = self._clock()
+            self._newcomers.pop(node_id, None)
             self._ways.lost(node_id)
             self._lost(node_id)
 
@@ -267,12 +296,3 @@ class Members:
             self._incidents.report("refused_certificate", alive.node_id, str(refusal))
             return
         self._allowed.admit(verified, alive.certificate)
-
-
-def membership_settings(timings: Timings) -> MembershipSettings:
-    """The overlay's preset of the same name; where times were chosen one by one, those apply to small meshes."""
-    for name, preset in TIMINGS.items():
-        if preset == timings:
-            return replace(PRESETS[name], forget_after_s=timings.forget_after_s)
-    near = Pace(timings.heartbeat_interval_s, timings.suspect_after_s, timings.dead_after_s)
-    return replace(PRESETS["lan"], near=near, forget_after_s=timings.forget_after_s)

@@ -53,6 +53,14 @@ class MemberDriver(Protocol):
         """How many frames have come."""
 
     @property
+    def view_size(self) -> int:
+        """How many members there are, this node included; read from other threads."""
+
+    @property
+    def view_digest(self) -> int:
+        """Equal at two nodes that know the same members; read from other threads."""
+
+    @property
     def own_contact(self) -> Contact:
         """How others may dial this node."""
 

@@ -14,6 +14,7 @@ import zmq
 
 from zmesh.runtime.control_notices import IncidentLog
 from zmesh.runtime.ports import ZAP_DOMAINS
+from zmesh.runtime.sockets import has_input
 from zmesh.security import VerifiedCertificate
 from zmesh.security.keys import z85_encode
 
@@ -123,7 +124,7 @@ class ZapHandler:
 
     def handle(self) -> None:
         """Answer what has been asked."""
-        while self.socket.poll(0):
+        while has_input(self.socket):
             frames = self.socket.recv_multipart()
             if len(frames) >= REQUEST_FRAMES - 1 and frames[2] == ZAP_VERSION:
                 status, user_id = self._decide(frames)

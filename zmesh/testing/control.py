@@ -136,4 +136,4 @@ class SimulatedControl:
     def statistics(self) -> ControlStatistics:
         """What is counted here."""
         process = self._process
-        return ControlStatistics(process.sent, process.received, 0, 0, 0, 0, len(process.routes), 0, {})
+        return ControlStatistics(process.sent, process.received, 0, 0, 0, 0, len(process.routes), 0, {}, 0, 0)

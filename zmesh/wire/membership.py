@@ -2,10 +2,14 @@
 
 A frame is one version byte, then one MessagePack array: the kind, then the fields in order. Fields that a later version
 appends are skipped; anything else that differs from the specification is a ``ProtocolViolation``.
+
+A statement of life comes by many ways, and views are made of a thousand of them: those decoded or encoded last are
+remembered by their bytes, for all nodes of the process. That also makes equal statements one object.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -37,6 +41,7 @@ CONTROL_VERSION: Final = 2
 MAX_MEMBERSHIP_BYTES: Final = 32 * 1024 * 1024  # a view of 16,384 members with certificates of 1 KiB each; members only
 MAX_STATEMENTS: Final = 16_384
 MAX_FETCHED: Final = 64
+MAX_REMEMBERED: Final = 8192  # statements of life, of some 500 bytes
 MAX_ACCUSATIONS: Final = 64  # a node has at most ``near_size`` observers
 
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}(/[A-Za-z0-9][A-Za-z0-9._-]{0,30})?\Z")]
@@ -106,7 +111,7 @@ class _Answer(Struct, array_like=True, frozen=True, tag=33):
 
 
 class _Hello(Struct, array_like=True, frozen=True, tag=34):
-    alive: _Alive
+    alive: msgspec.Raw  # an _Alive
     digest: _Digest
     size: _Count
 
@@ -143,7 +148,7 @@ class _Pull(Struct, array_like=True, frozen=True, tag=39):
 class _Body(Struct, array_like=True, frozen=True, tag=40):
     base: _Digest
     digest: _Digest
-    alive: Annotated[tuple[_Alive, ...], Meta(max_length=MAX_STATEMENTS)] = ()
+    alive: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MAX_STATEMENTS)] = ()  # each an _Alive
     gone: Annotated[tuple[_Left | _Removal, ...], Meta(max_length=MAX_STATEMENTS)] = ()
 
 
@@ -179,11 +184,13 @@ _PAIRS: dict[type[Struct], type[Any]] = {
     _Fetch: Fetch,
     _Records: Records,
 }
+_FLAT: Final = frozenset((Heartbeat, Answer, Notice, Refusal, Left, Fetch, Records, Contact))  # no others inside
 _WIRE_OF = {core: wire for wire, core in _PAIRS.items()}
 _VERSION_BYTE = bytes([CONTROL_VERSION])
 _decoder = msgspec.msgpack.Decoder(
     _Heartbeat | _Answer | _Hello | _Petition | _Ask | _Vouch | _Notice | _Pull | _Body | _Refusal | _Fetch | _Records
 )
+_alive_decoder = msgspec.msgpack.Decoder(_Alive)
 
 
 def encode_membership(message: MembershipMessage) -> bytes:
@@ -207,21 +214,44 @@ def decode_membership(data: bytes) -> MembershipMessage:
     return message
 
 
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _decode_alive(data: bytes) -> Alive:
+    contact, *rest = msgspec.structs.astuple(_alive_decoder.decode(data))
+    return Alive(_to_core(contact), *rest)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _encode_alive(alive: Alive) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(_struct_of(_Alive, alive)))
+
+
 def _to_core(value: Any) -> Any:
+    if isinstance(value, msgspec.Raw):
+        return _decode_alive(bytes(value))
     core = _PAIRS.get(type(value))
-    if core is not None:
-        fields = [_to_core(field) for field in msgspec.structs.astuple(value)]
-        if core in (Accusation, Ask, Vouch):
-            at = 4 if core is Accusation else 3
-            fields[at] = Charge(fields[at])
-        return core(*fields)
-    return tuple(map(_to_core, value)) if isinstance(value, tuple) else value
+    if core is None:
+        return tuple(map(_to_core, value)) if isinstance(value, tuple) else value
+    flat = msgspec.structs.astuple(value)
+    if core in _FLAT:
+        return core(*flat)
+    fields = [_to_core(field) for field in flat]
+    if core in (Accusation, Ask, Vouch):
+        at = 4 if core is Accusation else 3
+        fields[at] = Charge(fields[at])
+    return core(*fields)
 
 
 def _to_wire(value: Any) -> Any:
+    if isinstance(value, Alive):
+        return _encode_alive(value)
     wire = _WIRE_OF.get(type(value))
     if wire is not None:
-        return wire(*(_to_wire(getattr(value, name)) for name in wire.__struct_fields__))
+        return _struct_of(wire, value)
     if isinstance(value, Charge):
         return int(value)
     return tuple(map(_to_wire, value)) if isinstance(value, tuple) else value
+
+
+def _struct_of(wire: type[Struct], value: Any) -> Struct:
+    fields = [getattr(value, name) for name in wire.__struct_fields__]
+    return wire(*(fields if type(value) in _FLAT else map(_to_wire, fields)))

@@ -82,6 +82,7 @@ class Membership:
         self._fight_until = -FOREVER
         self._vouches: dict[str, Vouch] = {}  # for stewards, while we stand accused
         self._due = -FOREVER
+        self._forgiven_at = -FOREVER
         self._left = False
 
     def _make_conversation(self) -> Conversation:
@@ -235,10 +236,11 @@ class Membership:
     def _begin(self, now: float) -> None:
         ledger = self._ledger
         check(now >= ledger.now, f"time went back from {ledger.now} to {now}")
-        late_s = now - self._due
         ledger.now = now
         ledger.effects = []
+        late_s = now - max(self._due, self._forgiven_at)  # what came meanwhile is handed in first: one delay, once
         if FOREVER > late_s > self._watching.pace.interval_s:
+            self._forgiven_at = now
             self._watching.forgive(late_s)
             self._docket.restart()
             self._beat_at = now
