@@ -1,4 +1,4 @@
-"""How fast, how quiet and how sure the membership of large meshes is, in the simulator.
+"""How fast, how quiet and how sure the membership of large meshes is: in the simulator, and (``real-``) on sockets.
 
 Run: ``python perf/membership.py --case silent-death --nodes 1000 --json FILE``. A run is decided by its seed; the seeds
 are 1, 2, 3 ... up to ``--runs``, and only the ``speed`` case depends on the machine. Messages take 0.2 to 2 ms.
@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from _plain_swim import PlainSwim, plain_settings
+from _real_mesh import real_idle, real_join, real_kill
 from _report import Contender, Measured, Results, benchmark_parser, run_interleaved
 from _swarm import LOSSY_LAN, TCP_IP_BYTES, GossipOnly, Swarm, quantile
 
@@ -259,6 +260,7 @@ CASES: Mapping[str, tuple[Case, int]] = {
     "heal": (heal, 1000),
     "speed": (speed, 1000),
 }
+REAL = {"real-kill": (real_kill, 200), "real-join": (real_join, 1000), "real-idle": (real_idle, 1000)}
 
 
 def main() -> None:
@@ -270,7 +272,7 @@ def main() -> None:
     results = Results(())
     settings = PRESETS[options.preset]
     for name, (case, default_nodes) in CASES.items():
-        if name.endswith(options.case):
+        if options.case in ("", name):
             nodes = options.nodes or default_nodes
             seeds = iter(range(1, options.runs + 1))
             variant = f"{options.preset}, {nodes} nodes, simulated"
@@ -281,6 +283,12 @@ def main() -> None:
                     seeds = iter(range(1, options.runs + 1))
                     contenders.append(_contender(f"{variant}, {words}", other, nodes, seeds, options.scale, settings))
             run_interleaved(results, name, contenders, options.runs)
+    for name, (real, default_nodes) in REAL.items():
+        if options.case == name:  # each takes minutes, and the whole machine
+            nodes = options.nodes or default_nodes
+            variant = f"{options.preset}, {nodes} nodes, real, control planes"
+            contender = Contender("zmesh", variant, partial(real, nodes, options.preset))
+            run_interleaved(results, name, [contender], options.runs)
     if options.json:
         results.write_json(options.json)
 

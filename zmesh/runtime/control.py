@@ -132,6 +132,8 @@ class ControlPlane:
             introductions=loop.meetings.completed if loop is not None else 0,
             enrolments=loop.server.enrolments if loop is not None else 0,
             incidents=self._incidents.counts(),
+            members=loop.members.view_size if loop is not None else 0,
+            view_digest=loop.members.view_digest if loop is not None else 0,
         )
 
     def _call(self, action: Callable[[ControlLoop], None]) -> None:

@@ -11,6 +11,7 @@ from zmesh.errors import ProtocolViolation
 from zmesh.model import now_ms
 from zmesh.runtime.admission import Admitted, AllowList
 from zmesh.runtime.control_notices import IncidentLog
+from zmesh.runtime.sockets import has_input
 
 __all__ = ["ControlInbox"]
 
@@ -39,7 +40,7 @@ class ControlInbox:
     def handle(self) -> None:
         """Take in what members have sent."""
         for _ in range(FRAMES_PER_TURN):
-            if not self._router.poll(0):
+            if not has_input(self._router):
                 return
             self._take(self._router.recv_multipart(copy=False))
 

@@ -8,17 +8,13 @@ from typing import Final
 from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.member import Contact, MemberEventKind, NodeRecord, contact_of
 from zmesh.core.membership.messages import (
-    Body,
     Heartbeat,
-    Hello,
     Knock,
     KnockOutcome,
     MembershipEffect,
     MembershipMessage,
-    Notice,
     NotifyMember,
     NotifyRecord,
-    Pull,
     ReportIncident,
     Send,
     SendAll,
@@ -29,6 +25,7 @@ from zmesh.model import now_ms
 from zmesh.runtime.admission import Admitted
 from zmesh.runtime.control_inbox import ControlInbox
 from zmesh.runtime.control_knocks import Knocks
+from zmesh.runtime.control_outgoing import Outgoing
 from zmesh.runtime.control_parts import MemberParts
 from zmesh.runtime.control_settings import membership_settings
 from zmesh.runtime.control_telling import ENDS, Telling
@@ -36,14 +33,12 @@ from zmesh.runtime.control_ways import Ways
 from zmesh.runtime.peer import Route
 from zmesh.security import CertificateRefused, VerifiedCertificate
 from zmesh.security.notary import NodeNotary
-from zmesh.wire.membership import decode_membership, encode_membership
+from zmesh.wire.membership import decode_membership
 from zmesh.wire.record import encode_record
 
 __all__ = ["Members"]
 
 REVIEW_INTERVAL_S: Final = 1.0
-DISTINCT: Final = 64  # frames of one kind that are kept apart while they wait; of these kinds the newest does:
-NEWEST_SERVES: Final = (Heartbeat, Hello, Notice, Pull)
 
 
 class Members:
@@ -64,12 +59,11 @@ class Members:
         self._forget_after_s = settings.forget_after_s
         self._inbox = ControlInbox(parts.router, parts.allowed, parts.incidents, self._take)
         self._ways = Ways(parts.links, parts.allowed, parts.clock, parts.timings.redial_interval_s)
+        self._outgoing = Outgoing(parts.record.node_id, self._ways, parts.incidents, parts.clock)
         self._telling = Telling(parts.links, parts.allowed, parts.notify, lambda: not self._machine.view.is_near)
         self._knocks = Knocks(parts.reactor, parts.clock, settings.knock_wait_s, self._knocked)
         self._lost: Callable[[str], None] = lambda node_id: None
         self._strangers: dict[str, float] = {}  # admitted, and no members: since when
-        self._encoded: tuple[MembershipMessage | None, bytes] = (None, b"")
-        self._sent = 0
         self._signs = parts.signs
         self._confirmed_ms = 0  # when a neighbour was last heard to be in the view that this node is in
         self._review_at = parts.clock()
@@ -89,6 +83,16 @@ class Members:
     def received(self) -> int:
         """How many frames have come."""
         return self._inbox.received
+
+    @property
+    def view_size(self) -> int:
+        """How many members there are, this node included; read from other threads."""
+        return len(self._machine.view)
+
+    @property
+    def view_digest(self) -> int:
+        """Equal at two nodes that know the same members; read from other threads."""
+        return self._machine.view.digest
 
     def connect(self, meet: Callable[[Contact], None], lost: Callable[[str], None]) -> None:
         """Say who dials a contact, and who wants to know of members that die or leave."""
@@ -141,6 +145,7 @@ class Members:
 
     def greeted(self, contact: Contact) -> None:
         """A verified hello came from this node."""
+        self._ways.greeted(contact)
         self._meet(contact)
 
     def introduced(self, verified: VerifiedCertificate, certificate: bytes, contact: Contact, route: Route) -> None:
@@ -157,15 +162,19 @@ class Members:
     def disconnected(self, node_id: str) -> None:
         """A connection with the node closed."""
         member = self._machine.view.members.get(node_id)
-        if member is not None and node_id != self.record.node_id:
+        if member is not None and node_id != self.record.node_id and self._may_be_elsewhere(member.contact):
             self._ways.doubt(member.contact)
         self._do(self._machine.disconnected(self._clock(), node_id))
 
+    def _may_be_elsewhere(self, contact: Contact) -> bool:
+        """Whether to look for another way. In a wide view not where there is none: that can be a storm of dials."""
+        return self._machine.view.is_near or len(contact.hosts) > 1
+
     def connection_closed(self, descriptor: int) -> None:
-        """An incoming control connection closed."""
+        """An incoming control connection closed. That says nothing of our way there: those not used are closed."""
         node_id = self._inbox.closed(descriptor)
         if node_id is not None:
-            self.disconnected(node_id)
+            self._do(self._machine.disconnected(self._clock(), node_id))
 
     def find(self, node_id: str) -> None:
         """Something is to be sent to the node: look for the way. A notice tells of it, unless one has before."""
@@ -201,6 +210,7 @@ class Members:
 
     def _take(self, admitted: Admitted, payload: bytes) -> None:
         message = decode_membership(payload)
+        self._outgoing.knows_us(admitted.node_id)
         if type(message) is Heartbeat and message.digest == self._machine.view.digest:
             self._confirmed_ms = self._inbox.heard_ms[admitted.node_id]
         self._do(self._machine.receive(self._clock(), admitted.node_id, message))
@@ -241,22 +251,7 @@ class Members:
                     self._incidents.report(kind_of_incident, source, reason)
 
     def _send(self, to: Contact, message: MembershipMessage) -> None:
-        is_member = to.node_id in self._machine.view.members
-        kind = type(message).__name__
-        if not isinstance(message, NEWEST_SERVES):
-            self._sent += 1
-            kind = f"{kind} {self._sent % DISTINCT}"
-        self._ways.send(to, kind, self._encode(message), is_member=is_member)
-
-    def _encode(self, message: MembershipMessage) -> bytes:
-        """The same message goes to many: a heartbeat to all neighbours."""
-        if self._encoded[0] is not message:
-            try:
-                self._encoded = (message, encode_membership(message))
-            except MessageTooLarge as error:
-                self._incidents.report("view_too_large", self.record.node_id, f"a neighbour cannot be told: {error}")
-                self._encoded = (message, encode_membership(Body(0, 0)))
-        return self._encoded[1]
+        self._outgoing.send(to, message, is_member=to.node_id in self._machine.view.members)
 
     def _knock(self, to: Contact) -> None:
         route = self._links.route_of(to.node_id)
@@ -266,7 +261,9 @@ class Members:
     def _tell(self, kind: MemberEventKind, alive: Alive, reason: str) -> None:
         node_id = alive.node_id
         if kind not in ENDS:
-            self._strangers.pop(node_id, None)
+            is_met = self._strangers.pop(node_id, None) is not None
+            if kind is MemberEventKind.JOINED and not is_met and not self._allowed.by_name(node_id):
+                self._outgoing.joined(node_id)
             self._admit(alive)
             if self._machine.view.is_near:
                 self._ways.look(alive.contact, is_member=True)
@@ -275,6 +272,7 @@ class Members:
         self._telling.member(kind, alive, reason)
         if kind in ENDS:
             self._strangers[node_id] = self._clock()
+            self._outgoing.knows_us(node_id)
             self._ways.lost(node_id)
             self._lost(node_id)
 

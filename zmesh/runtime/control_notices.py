@@ -51,6 +51,8 @@ class ControlStatistics:
     introductions: int  # completed, by either side
     enrolments: int
     incidents: dict[str, int]  # by kind, in order of first occurrence
+    members: int  # of the view, this node included
+    view_digest: int  # equal at two nodes that know the same members in the same versions
 
 
 class IncidentLog:

@@ -21,6 +21,7 @@ from zmesh.runtime.control_reactor import Reactor
 from zmesh.runtime.control_resolver import Resolver, is_literal
 from zmesh.runtime.monitor import DIALLER_EVENTS, SocketMonitor
 from zmesh.runtime.ports import endpoint
+from zmesh.runtime.sockets import has_input
 from zmesh.security import Authority, CertificateRefused, EnrolRequest, Identity, VerifiedCertificate, Verifier
 from zmesh.wire.introduction import decode_introduction, encode_introduction
 from zmesh.wire.membership import CONTROL_VERSION
@@ -56,7 +57,7 @@ class IntroductionServer:
 
     def handle(self) -> None:
         """Answer what has come."""
-        while self._router.poll(0):
+        while has_input(self._router):
             frames = self._router.recv_multipart(copy=False)
             source = str(frames[-1].get("Peer-Address"))
             answer = self._answer(frames, source)
@@ -205,7 +206,7 @@ class Dials:
         self._reactor.watch(dealer, partial(self._receive, dial, address, dealer))
 
     def _receive(self, dial: int, address: _Address, dealer: zmq.Socket[bytes]) -> None:
-        if dial not in self._dials or not dealer.poll(0):
+        if dial not in self._dials or not has_input(dealer):
             return
         frames = dealer.recv_multipart()
         self._on_answer(dial, address, frames[0] if len(frames) == 1 else b"")

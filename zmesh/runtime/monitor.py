@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import zmq
 
-from zmesh.runtime.sockets import own_connection
+from zmesh.runtime.sockets import has_input, own_connection
 
 __all__ = ["DIALLER_EVENTS", "LISTENER_EVENTS", "MonitorEvent", "SocketMonitor", "peer_address"]
 
@@ -54,7 +54,7 @@ class SocketMonitor:
     def events(self) -> list[MonitorEvent]:
         """What has happened since the last call, in order."""
         found: list[MonitorEvent] = []
-        while self.reader.poll(0):
+        while has_input(self.reader):
             event, value = _HEADER.unpack(self.reader.recv())
             self.reader.recv()  # the endpoint, known already
             found.append(MonitorEvent(event, value))

@@ -11,6 +11,7 @@ import zmq
 from zmesh.runtime.peer import endpoint_of
 
 __all__ = [
+    "EVENTS",
     "NOBLOCK",
     "SNDMORE_NOBLOCK",
     "CurveKeys",

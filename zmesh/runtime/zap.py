@@ -15,6 +15,7 @@ import zmq
 from zmesh.runtime.admission import Admitted, AllowList
 from zmesh.runtime.control_notices import IncidentLog
 from zmesh.runtime.ports import ZAP_DOMAINS
+from zmesh.runtime.sockets import has_input
 from zmesh.security.keys import z85_encode
 
 __all__ = ["ZapHandler"]
@@ -102,7 +103,7 @@ class ZapHandler:
 
     def handle(self) -> None:
         """Answer what has been asked."""
-        while self.socket.poll(0):
+        while has_input(self.socket):
             frames = self.socket.recv_multipart()
             if len(frames) >= REQUEST_FRAMES - 1 and frames[2] == ZAP_VERSION:
                 answer = self._decide(frames)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from zmesh.core.trust.certificate import Certificate, CertificateRefused, RefusalReason
-from zmesh.core.trust.rules import check_chain
+from zmesh.core.trust.rules import check_claims, check_period
 from zmesh.security.certificate import decode_chain, is_genuine
 from zmesh.security.keys import fingerprint_of, z85_encode
 
 __all__ = ["VerifiedCertificate", "Verifier"]
+
+MAX_REMEMBERED: Final = 8192  # chains of some 500 bytes; all nodes of a process share them
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,11 @@ class VerifiedCertificate:
 
 
 class Verifier:
-    """Checks chains against one mesh authority. Holds no secret and no state: safe to use from any thread."""
+    """Checks chains against one mesh authority. Holds no secret: safe to use from any thread.
+
+    A chain that was once found good is not checked again, but for its dates: a node meets each several times (in an
+    introduction, in statements, in records), and the nodes of one process meet the same ones.
+    """
 
     def __init__(self, mesh_id: str, authority_public: bytes) -> None:
         self._mesh_id = mesh_id
@@ -41,17 +49,19 @@ class Verifier:
         it. Leave it out only where no connection shows the chain. Raises ``CertificateRefused``, a ``Refused`` whose
         ``reason_code`` is one of other_mesh, expired, not_yet_valid, forged, wrong_key, malformed.
         """
-        leaf = check_chain(
-            decode_chain(chain),
-            mesh_id=self._mesh_id,
-            authority_public=self._authority_public,
-            now_ms=now_ms,
-            is_genuine=is_genuine,
-        )
-        verified = _verified(leaf)
+        leaf, verified = _prove(chain, self._mesh_id, self._authority_public)
+        check_period(leaf, now_ms)
         if curve_public is not None:
             _check_key(verified, curve_public)
         return verified
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _prove(chain: bytes, mesh_id: str, authority_public: bytes) -> tuple[Certificate, VerifiedCertificate]:
+    """What the chain proves at any time at which its leaf is good. A refusal is raised, and so never remembered."""
+    links = decode_chain(chain)
+    leaf = check_claims(links, mesh_id=mesh_id, authority_public=authority_public, is_genuine=is_genuine)
+    return leaf, _verified(leaf)
 
 
 def _verified(leaf: Certificate) -> VerifiedCertificate:

@@ -279,5 +279,6 @@ class SimulatedControl:
     def statistics(self) -> ControlStatistics:
         """What is counted here."""
         process = self._process
-        met = len(process.ways.address_of)
-        return ControlStatistics(process.sent, process.received, 0, 0, 0, 0, met, 0, process.incidents.counts())
+        met, view = len(process.ways.address_of), process.machine.view
+        seen = len(view), view.digest
+        return ControlStatistics(process.sent, process.received, 0, 0, 0, 0, met, 0, process.incidents.counts(), *seen)

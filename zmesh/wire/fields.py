@@ -78,7 +78,7 @@ class FrameCodec:
         if data[:1] != self._version:
             raise ProtocolViolation("wrong_version", f"the frame starts with {data[:1].hex() or 'nothing'}")
         try:
-            return self._to_ours(self._decoder.decode(memoryview(data)[1:]))
+            return self.to_ours(self._decoder.decode(memoryview(data)[1:]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolViolation("malformed_frame", str(error)) from None
 
@@ -89,8 +89,9 @@ class FrameCodec:
             return wire(*(self.to_wire(getattr(value, name)) for name in wire.__struct_fields__))
         return tuple(map(self.to_wire, value)) if isinstance(value, tuple) else value
 
-    def _to_ours(self, value: Any) -> Any:
+    def to_ours(self, value: Any) -> Any:
+        """The other way."""
         ours = self._pairs.get(type(value))
         if ours is not None:
-            return ours(*map(self._to_ours, msgspec.structs.astuple(value)))
-        return tuple(map(self._to_ours, value)) if isinstance(value, tuple) else value
+            return ours(*map(self.to_ours, msgspec.structs.astuple(value)))
+        return tuple(map(self.to_ours, value)) if isinstance(value, tuple) else value

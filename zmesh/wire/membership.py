@@ -1,9 +1,15 @@
-"""Messages between members as bytes: docs/spec/06-membership.md, section 2, which has the golden vectors."""
+"""Messages between members as bytes: docs/spec/06-membership.md, section 2, which has the golden vectors.
+
+A statement of life comes by many ways, and views are made of a thousand of them: those decoded or encoded last are
+remembered by their bytes, for all nodes of the process. That also makes equal statements one object.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from functools import lru_cache
+from typing import Annotated, Any, Final
 
+import msgspec
 from msgspec import Meta, Struct
 
 from zmesh.core.membership.messages import (
@@ -31,6 +37,7 @@ CONTROL_VERSION: Final = 2
 MAX_MEMBERSHIP_BYTES: Final = 32 * 1024 * 1024  # a view of 16,384 members with certificates of 1 KiB each; members only
 MAX_STATEMENTS: Final = 16_384
 MAX_FETCHED: Final = 64
+MAX_REMEMBERED: Final = 8192  # statements of life, of some 500 bytes
 MAX_ACCUSATIONS: Final = 64  # a node has at most ``near_size`` observers
 
 _Number = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
@@ -86,7 +93,7 @@ class _Answer(Struct, array_like=True, frozen=True, tag=33):
 
 
 class _Hello(Struct, array_like=True, frozen=True, tag=34):
-    alive: _Alive
+    alive: msgspec.Raw  # an _Alive
     digest: Unsigned
     size: Count
 
@@ -123,7 +130,7 @@ class _Pull(Struct, array_like=True, frozen=True, tag=39):
 class _Body(Struct, array_like=True, frozen=True, tag=40):
     base: Unsigned
     digest: Unsigned
-    alive: Annotated[tuple[_Alive, ...], Meta(max_length=MAX_STATEMENTS)] = ()
+    alive: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MAX_STATEMENTS)] = ()  # each an _Alive
     gone: Annotated[tuple[_Left | _Removal, ...], Meta(max_length=MAX_STATEMENTS)] = ()
 
 
@@ -140,7 +147,19 @@ class _Records(Struct, array_like=True, frozen=True, tag=43):
     records: Annotated[tuple[tuple[Name, _Record], ...], Meta(max_length=MAX_FETCHED)]
 
 
-_codec = FrameCodec(
+class _Codec(FrameCodec):
+    """Statements of life are converted once."""
+
+    def to_wire(self, value: Any) -> Any:
+        """As a struct, as bytes ready to be sent, or as it is."""
+        return _encode_alive(value) if isinstance(value, Alive) else super().to_wire(value)
+
+    def to_ours(self, value: Any) -> Any:
+        """The other way."""
+        return _decode_alive(bytes(value)) if isinstance(value, msgspec.Raw) else super().to_ours(value)
+
+
+_codec = _Codec(
     CONTROL_VERSION,
     MAX_MEMBERSHIP_BYTES,
     _Heartbeat | _Answer | _Hello | _Petition | _Ask | _Vouch | _Notice | _Pull | _Body | _Refusal | _Fetch | _Records,
@@ -174,3 +193,17 @@ def decode_membership(data: bytes) -> MembershipMessage:
     """The message in a frame. Raises ``ProtocolViolation``, and nothing else, for anything that is none."""
     message: MembershipMessage = _codec.decode(data)
     return message
+
+
+_alive_decoder = msgspec.msgpack.Decoder(_Alive)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _decode_alive(data: bytes) -> Alive:
+    alive: Alive = _codec.to_ours(_alive_decoder.decode(data))
+    return alive
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _encode_alive(alive: Alive) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(FrameCodec.to_wire(_codec, alive)))

@@ -194,7 +194,7 @@ def test_a_member_that_is_gone_is_not_asked_for() -> None:
 def test_a_change_comes_to_all_even_where_messages_are_lost(loss: float) -> None:
     mesh = Mesh(40, conditions=replace(LAN, loss=loss) if loss else LAN)
     mesh.world.hosts["n003"].call(mesh.node("n003").update, NEW)
-    mesh.world.run_for(2.0 if not loss else 60.0)
+    mesh.world.run_for(2.0 if not loss else 120.0)
     assert [n.node_id for n in mesh.nodes() if n.records.get("n003") != NEW and n.node_id != "n003"] == []
 
 

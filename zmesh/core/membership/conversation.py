@@ -87,7 +87,7 @@ class Conversation:
 
     def _on_heartbeat(self, sender: str, message: Heartbeat) -> None:
         ledger = self._ledger
-        if sender not in ledger.view.members:
+        if sender in ledger.gone and sender not in ledger.view.members:
             self._merge.tell_gone(sender)
             return
         if message.wants_answer:

@@ -92,12 +92,17 @@ class Docket:
         self._plan()
 
     def restart(self) -> None:
-        """This node did not run for a while: what it has collected may be out of date."""
-        self._alive.clear()
-        self._left.clear()
+        """This node did not run for a while: what it has heard of others' silence may be out of date.
+
+        What nodes say of themselves is not: a steward that is always late would else never let anybody in.
+        """
         self._tallies.clear()
+        for node_id in self._rivals:
+            self._alive.pop(node_id, None)  # who was asked may have answered in vain; it will be asked again
         self._rivals.clear()
-        self._first_at = self._last_at = self.due = FOREVER
+        if not self._alive and not self._left:
+            self._first_at = self._last_at = FOREVER
+        self._plan()
 
     def _is_open(self, tally: Tally) -> bool:
         alive = tally.alive

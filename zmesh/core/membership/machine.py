@@ -71,6 +71,7 @@ class Membership:
         self._docket.judge_itself = self._conversation.judge
         self._due = -FOREVER
         self._rest_due = -FOREVER  # of what falls due less often than heartbeats
+        self._forgiven_at = -FOREVER
         self._left = False
 
     def _make_conversation(self) -> Conversation:
@@ -225,10 +226,11 @@ class Membership:
         ledger = self._ledger
         if now < ledger.now:  # asked first: to format two floats costs more than most inputs
             check(False, f"time went back from {ledger.now} to {now}")
-        late_s = now - self._due
         ledger.now = now
         ledger.effects = []
+        late_s = now - max(self._due, self._forgiven_at)  # what came meanwhile is handed in first: one delay, once
         if late_s > self._watching.pace.interval_s and late_s != FOREVER:
+            self._forgiven_at = now
             self._watching.forgive(late_s)
             self._docket.restart()
             self._pulse.due = now

@@ -7,7 +7,7 @@ from typing import Final
 
 from zmesh.core.membership.docket import Docket
 from zmesh.core.membership.ledger import Ledger
-from zmesh.core.membership.messages import Petition, Vouch
+from zmesh.core.membership.messages import Hello, Petition, Vouch
 from zmesh.core.membership.statements import Accusation, Alive, Charge, Left, Statement, signed
 
 __all__ = ["Petitions"]
@@ -68,10 +68,17 @@ class Petitions:
             self._add(("left", left.node_id), left)
 
     def review(self) -> None:
-        """The view changed: what is in it is done, the rest goes to the new stewards."""
+        """The view changed: what is in it is done, the rest goes to the new stewards.
+
+        A newcomer learns from who asked for it that it is in: the other members are strangers to it, and not let in.
+        """
+        ledger = self._ledger
         for key, entry in list(self._open.items()):
             if self._is_done(entry.statement):
                 del self._open[key]
+                if isinstance(entry.statement, Alive) and entry.statement.node_id != ledger.own.node_id:
+                    hello = Hello(ledger.own, ledger.view.digest, len(ledger.view))
+                    ledger.send(entry.statement.node_id, hello)
             else:
                 entry.attempt = 0
                 self._send(entry)

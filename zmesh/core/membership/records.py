@@ -42,6 +42,7 @@ class _Want:
     record_hash: bytes
     source: str  # who told of it
     attempt: int = 0
+    asked: str = ""  # whom we have asked last
     deadline: float = FOREVER
     waiting: dict[str, None] = field(default_factory=dict)  # members that asked us for it
 
@@ -118,7 +119,8 @@ class RecordStore:
             self._asked[node_id] = None
             want.deadline = self._ledger.now + PATIENCE_S * 2.0 ** min(want.attempt, MAX_DOUBLINGS)
             self.due = min(self.due, want.deadline)
-            asked.setdefault(self._whom_to_ask(node_id, want), []).append((node_id, want.record_hash))
+            want.asked = self._whom_to_ask(node_id, want)
+            asked.setdefault(want.asked, []).append((node_id, want.record_hash))
         for target, wanted in asked.items():
             self._ledger.send(target, Fetch(tuple(wanted)))
 
@@ -126,8 +128,9 @@ class RecordStore:
         ledger = self._ledger
         if want.attempt == 0 and want.source in ledger.view.members and want.source != ledger.own.node_id:
             return want.source
-        neighbours = ledger.view.neighbours(ledger.own.node_id)
-        return ledger.random.choice(neighbours) if want.attempt >= 2 and want.attempt % 2 == 0 else node_id
+        # In a wide view a neighbour comes before the node itself, which would get a connection from everybody.
+        turn = max(1, want.attempt) if ledger.view.is_near or want.attempt != 1 else 2
+        return ledger.random.choice(ledger.view.neighbours(ledger.own.node_id)) if turn % 2 == 0 else node_id
 
     def handle_timeout(self) -> None:
         """Ask others, where no answer came."""
@@ -154,7 +157,7 @@ class RecordStore:
             found_hash, found = self._records.get(node_id, (b"", b""))
             if found_hash == record_hash:
                 answer.append((node_id, found))
-            elif want is not None and want.record_hash == record_hash and len(want.waiting) < MAX_WAITING:
+            elif want is not None and want.record_hash == record_hash and self._may_wait(sender, want):
                 want.waiting[sender] = None
             else:
                 answer.append((node_id, b""))
@@ -164,16 +167,26 @@ class RecordStore:
         if answer:
             self._ledger.send(sender, Records(tuple(answer)))
 
+    @staticmethod
+    def _may_wait(sender: str, want: _Want) -> bool:
+        """Two shall not wait for each other."""
+        return sender != want.asked and len(want.waiting) < MAX_WAITING
+
     def on_records(self, message: Records) -> None:
         """Take what is wanted and has the hash that its node signed."""
+        passed_on: dict[str, list[tuple[str, bytes]]] = {}
         for node_id, record in message.records:
             want = self._wants.get(node_id)
             if want is None:
                 continue
             if self.is_sound(want.record_hash, record):
                 self._take(node_id, want, record)
+                for waiting in want.waiting:
+                    passed_on.setdefault(waiting, []).append((node_id, record))
             elif node_id in self._asked and want.attempt < 2:
                 self._ask_another(node_id)  # later denials do not hurry us: the deadline does, which grows
+        for waiting, records in passed_on.items():  # together no larger than the message that brought them
+            self._ledger.send(waiting, Records(tuple(records)))
         self._settle_due()
 
     def is_sound(self, record_hash: bytes, record: bytes) -> bool:
@@ -186,5 +199,3 @@ class RecordStore:
         self._records[node_id] = (want.record_hash, record)
         member = self._ledger.view.members[node_id]
         self._ledger.effects.append(NotifyRecord(member, record))
-        for waiting in want.waiting:
-            self._ledger.send(waiting, Records(((node_id, record),)))

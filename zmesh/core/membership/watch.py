@@ -80,7 +80,7 @@ class Watching:
         now = self._ledger.now
         for watch in self._watches.values():
             is_long = late_s >= self.pace.suspect_after_s
-            watch.heard_at = now if is_long else watch.heard_at + late_s
+            watch.heard_at = now if is_long else min(now, watch.heard_at + late_s)
             watch.is_hinted = False
         self.doubt = min(self.doubt + 1, MAX_DOUBT)
 

@@ -1,7 +1,8 @@
 """The rules a certificate chain must keep (docs/spec/04-trust.md, section 3).
 
 A chain is one certificate signed by the mesh authority, or two: a certificate that such a node signed for a name under
-its own, and the node's. Each rule is a function of its own that raises; ``check_chain`` is the list of them. The
+its own, and the node's. Each rule is a function of its own that raises; ``check_chain`` is the list of them. What
+does not depend on the clock (``check_claims``) holds for ever once it holds, and may be remembered. The
 signature check comes in as a function, so that nothing here needs a cryptographic library.
 """
 
@@ -27,6 +28,8 @@ __all__ = [
     "MAX_ROLES",
     "SignatureCheck",
     "check_chain",
+    "check_claims",
+    "check_period",
     "show_span",
 ]
 
@@ -54,6 +57,15 @@ def check_chain(
     ``links`` is leaf first. Signatures are checked before what they cover is believed, and the clock is consulted
     last, so that a forged certificate is called forged whatever dates it bears.
     """
+    leaf = check_claims(links, mesh_id=mesh_id, authority_public=authority_public, is_genuine=is_genuine)
+    check_period(leaf, now_ms)
+    return leaf
+
+
+def check_claims(
+    links: Sequence[SignedCertificate], *, mesh_id: str, authority_public: bytes, is_genuine: SignatureCheck
+) -> Certificate:
+    """The leaf of a chain that keeps every rule but those of time. Raises ``CertificateRefused``."""
     _check_length(links)
     for link in links:
         _check_shape(link)
@@ -66,9 +78,13 @@ def check_chain(
         _check_delegated_name(leaf, issuer)
         _check_delegated_period(leaf, issuer)
         _check_delegated_roles(leaf, issuer)
-    _check_started(leaf, now_ms)  # the leaf's period lies inside its issuer's, so it stands for both
-    _check_not_expired(leaf, now_ms)
     return leaf
+
+
+def check_period(leaf: Certificate, now_ms: int) -> None:
+    """Whether the leaf is good at that time. Its period lies inside its issuer's, so it stands for both."""
+    _check_started(leaf, now_ms)
+    _check_not_expired(leaf, now_ms)
 
 
 def show_span(span_ms: int) -> str:
