@@ -25,6 +25,7 @@ from zmesh.security.keys import signing_public_of
 from zmesh.wire.introduction import decode_introduction, encode_introduction
 from zmesh.wire.membership import CONTROL_VERSION, encode_membership
 
+NOBODYS_PORT = 1  # of a node that is said to be there, and is not
 YEAR_MS = 365 * 86_400_000
 
 
@@ -57,7 +58,7 @@ def client(identity: Identity | NodeKeys, server_key: bytes, port: int) -> Itera
 
 
 def hello_of(identity: Identity, node: Node) -> Hello:
-    contact = replace(contact_of(node.record), node_id=identity.node_id, incarnation=1)
+    contact = replace(contact_of(node.record), node_id=identity.node_id, incarnation=1, introduction_port=NOBODYS_PORT)
     return Hello((CONTROL_VERSION,), identity.mesh_id, identity.certificate, contact)
 
 
