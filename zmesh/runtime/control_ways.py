@@ -70,12 +70,6 @@ class Ways:
         else:
             self._meet(to)
 
-    def greeted(self, contact: Contact) -> None:
-        """The node was introduced to us, so it lets us in: it need not be met, where it can be at one address only."""
-        if len(contact.hosts) == 1:
-            self._met.add(contact.node_id)
-            self.look(contact, is_member=True)
-
     def met(self, contact: Contact, route: Route) -> None:
         """The node was introduced to, there."""
         self._met.add(contact.node_id)
