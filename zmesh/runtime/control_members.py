@@ -145,7 +145,6 @@ class Members:
 
     def greeted(self, contact: Contact) -> None:
         """A verified hello came from this node."""
-        self._ways.greeted(contact)
         self._meet(contact)
 
     def introduced(self, verified: VerifiedCertificate, certificate: bytes, contact: Contact, route: Route) -> None:

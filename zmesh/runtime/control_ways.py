@@ -78,12 +78,6 @@ class Ways:
         if _is_plain(to) or self._links.route_of(to.node_id) is not None:
             self.look(to, is_member=True)
 
-    def greeted(self, contact: Contact) -> None:
-        """The node was introduced to us, so it lets us in: it need not be met, where it can be at one address only."""
-        if len(contact.hosts) == 1:
-            self._met.add(contact.node_id)
-            self.look(contact, is_member=True)
-
     def met(self, contact: Contact, route: Route) -> None:
         """The node was introduced to, there."""
         self._met.add(contact.node_id)
