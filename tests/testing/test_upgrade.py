@@ -159,4 +159,4 @@ def test_a_host_without_a_newer_program_cannot_be_upgraded() -> None:
 
     rollout = Fault("upgrade", 10.0, 5.0, ("n1",), 1.0)
     outcome = run_trial(Scenario("upgraded", 1, 3, 30.0, 5.0, faults=(rollout,)), NoNewer)
-    assert "has no newer program" in outcome.failure
+    assert "needs a newer program" in outcome.failure
