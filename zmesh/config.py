@@ -28,11 +28,15 @@ PresetName = Literal["local", "lan", "wan"]
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How patient a node is. Seconds throughout."""
+    """How patient a node is. Seconds throughout.
+
+    The first three are for meshes of up to 32 nodes; what larger ones do, and how long a node is waited for whose
+    process has only stopped, goes by the preset (docs/membership.md), ``lan`` where the times are not a preset's.
+    """
 
     heartbeat_interval_s: float = 0.25  # a 100-byte frame per peer: 4 a second is nothing on a LAN
-    suspect_after_s: float = 1.0  # four heartbeats missed
-    dead_after_s: float = 3.0  # counted from the last sign of life, so 2 s to refute a suspicion
+    suspect_after_s: float = 1.0  # of silence, four heartbeats: it is asked, and its port is knocked at
+    dead_after_s: float = 2.0  # of silence, unless its machine answers the knock; a killed process waits for no time
     forget_after_s: float = 600.0  # how long the dead stay listed as DISCONNECTED
     resume_window_s: float = 30.0  # a silent peer's session is kept this long, then its messages are reported lost
     redial_interval_s: float = 2.0  # between attempts at an address nobody answered at
@@ -40,9 +44,9 @@ class Timings:
 
 
 PRESETS: dict[str, Timings] = {
-    "local": Timings(heartbeat_interval_s=0.1, suspect_after_s=0.5, dead_after_s=1.5, redial_interval_s=0.5),
+    "local": Timings(heartbeat_interval_s=0.1, suspect_after_s=0.5, dead_after_s=1.0, redial_interval_s=0.5),
     "lan": Timings(),
-    "wan": Timings(heartbeat_interval_s=1.0, suspect_after_s=4.0, dead_after_s=12.0, resume_window_s=120.0),
+    "wan": Timings(heartbeat_interval_s=1.0, suspect_after_s=4.0, dead_after_s=8.0, resume_window_s=120.0),
 }
 
 

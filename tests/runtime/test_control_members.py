@@ -175,7 +175,11 @@ def test_two_meshes_become_one_when_one_node_is_pointed_at_the_other(
 
 
 def test_settings_follow_the_preset_or_the_times_given() -> None:
-    assert membership_settings(TIMINGS["wan"]) == replace(PRESETS["wan"], forget_after_s=600.0)
+    for name, timings in TIMINGS.items():
+        assert membership_settings(timings) == replace(PRESETS[name], forget_after_s=600.0)
+        near = PRESETS[name].near
+        times = (timings.heartbeat_interval_s, timings.suspect_after_s, timings.dead_after_s)
+        assert times == (near.interval_s, near.suspect_after_s, near.accuse_after_s)
     chosen = membership_settings(Timings(0.3, 1.0, 5.0, forget_after_s=60.0))
     assert (chosen.near.interval_s, chosen.near.accuse_after_s, chosen.forget_after_s) == (0.3, 5.0, 60.0)
 

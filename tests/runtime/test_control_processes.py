@@ -5,12 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import zmesh
 from tests.runtime.control_mesh import Mesh, Node, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -26,16 +24,13 @@ def child_of(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
             child.kill()
 
 
-def test_a_process_that_is_killed_is_dead_before_its_silence_says_so_and_known_when_it_restarts(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_is_dead_and_known_when_it_restarts(tmp_path: Path) -> None:
     with Node(Mesh(tmp_path, "lab").identity("a")) as a:
         with child_of(tmp_path, a.port) as child:
             wait_for(lambda: a.kinds("b") == ["joined"], "b has joined")
             first = a.last("b").event.record.incarnation
             child.send_signal(signal.SIGKILL)
-            killed_at = time.monotonic()
             wait_for(lambda: "died" in a.kinds("b"), "b is dead")
-            # Its connections told it. (How soon: perf/membership.py.)
-            assert time.monotonic() - killed_at < zmesh.Timings().dead_after_s
         with child_of(tmp_path, a.port):
             wait_for(lambda: a.kinds("b")[-1] == "joined", "b is back")
             assert a.last("b").event.record.incarnation > first
