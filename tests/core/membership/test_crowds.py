@@ -1,0 +1,163 @@
+"""What lets crowds start on slow machines: late nodes, strangers, newcomers. Rules of docs/spec/06-membership.md.
+
+Each rule has its ablation beside it: the same check, with the rule switched off, must fail.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from tests.core.membership.test_parts import (
+    SEALS,
+    SETTINGS,
+    accusation,
+    accusations,
+    alive,
+    view_of,
+)
+from zmesh.core.membership.docket import Docket
+from zmesh.core.membership.machine import Membership
+from zmesh.core.membership.messages import Ask, MembershipEffect, MembershipMessage, Petition, Send
+from zmesh.core.membership.statements import Alive, Left, signed
+from zmesh.core.membership.view import ViewStore
+from zmesh.testing.subjects.membership_mesh import SimulatedNotary
+
+FOREVER = float("inf")
+LATE_AT = 5.0  # when a machine that was called at 0 is called again
+
+
+def late_machine(kind: type[Membership] = Membership, members: int = 20) -> Membership:
+    """A machine n0 in a view that was called at 0 for the last time."""
+    store = ViewStore(SETTINGS.near_size)
+    machine = kind(alive("n0"), SETTINGS, SimulatedNotary(SEALS, "n0"), random.Random(1), store)
+    machine.handle_timeout(0.0)
+    machine.start_in(store.changed(view_of(members, store), [machine.own], []))
+    return machine
+
+
+def targets(effects: Sequence[MembershipEffect], kind: type[MembershipMessage]) -> list[str]:
+    """To whom messages of that kind go."""
+    return [e.to.node_id for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
+
+
+def run(machine: Membership, start: float, end: float) -> list[tuple[float, MembershipEffect]]:
+    """All effects of a time in which the machine is called as often as it asks for, and hears nothing."""
+    effects, now = list[tuple[float, MembershipEffect]](), start
+    while (due := machine.next_deadline()) is not None and due <= end:
+        now = max(now, due)
+        effects += [(now, effect) for effect in machine.handle_timeout(now)]
+    return effects
+
+
+# -- a delay of one's own (section 4, rule 4) --------------------------------------------------------------------------
+
+
+class ForgivesWithEachMessage(Membership):
+    """The ablation: it does not remember that it has forgiven the delay."""
+
+    def _begin(self, now: float) -> None:
+        self._forgiven_at = -FOREVER
+        super()._begin(now)
+
+
+def first_accused_at(machine: Membership, messages: int) -> float:
+    """When a late machine, handed so many messages of one neighbour at first, accuses somebody."""
+    sender = machine.view.neighbours("n0")[0]
+    for number in range(messages):
+        machine.receive(LATE_AT + number / 1000, sender, Petition(0, ()))
+    said = run(machine, LATE_AT + messages / 1000, 60.0)
+    return next(at for at, effect in said if accusations([effect]))
+
+
+def test_a_delay_is_forgiven_once_and_not_with_each_message_that_was_waiting() -> None:
+    """Else whoever wakes up to a full queue trusts everybody, and doubts itself, for as long as the queue is."""
+    assert first_accused_at(late_machine(), 10) == first_accused_at(late_machine(), 1)
+    ablated = [first_accused_at(late_machine(ForgivesWithEachMessage), messages) for messages in (1, 10)]
+    assert ablated[1] > ablated[0] + 1.0
+
+
+def has_removed_after_delay(kind: type[Membership], heard_at: float) -> bool:
+    """Whether a steward that does not run from 0 till 5 removes one whose accusers it hears then."""
+    machine = late_machine(kind, members=40)
+    view = machine.view
+    name = next(n for n in view.members if n != "n0" and "n0" not in view.neighbours(n))
+    for number, observer in enumerate(view.neighbours(name)):
+        accused = Petition(0, (accusation(observer, view.members[name]),))
+        machine.receive(heard_at + number / 1000, observer, accused)
+    machine.receive(max(heard_at, LATE_AT) + 0.1, "n1", Petition(0, ()))
+    run(machine, LATE_AT + 0.1, LATE_AT + 1.0)
+    return name not in machine.view.members
+
+
+def test_accusations_that_were_waiting_are_heard_all() -> None:
+    assert has_removed_after_delay(Membership, LATE_AT)
+    assert not has_removed_after_delay(ForgivesWithEachMessage, LATE_AT), "each message voids those before"
+
+
+class _KeepsAll(Docket):
+    def restart(self) -> None:
+        pass
+
+
+class KeepsAll(Membership):
+    """The ablation: what it has heard of others' silence before the delay still counts."""
+
+    docket_type = _KeepsAll
+
+
+def test_accusations_from_before_a_delay_are_forgotten() -> None:
+    """The answers to what was asked may have come and gone meanwhile, or wait in the queue."""
+    assert not has_removed_after_delay(Membership, 0.01)
+    assert has_removed_after_delay(KeepsAll, 0.01)
+
+
+class _ForgetsAll(Docket):
+    def restart(self) -> None:
+        self._alive.clear()
+        self._left.clear()
+        super().restart()
+
+
+class ForgetsAll(Membership):
+    """The ablation: a delay voids joins and goodbyes too, as it did once."""
+
+    docket_type = _ForgetsAll
+
+
+def after_delay(kind: type[Membership], statement: Alive | Left) -> Membership:
+    """A steward that got this before it fell asleep, some time after it woke up."""
+    machine = late_machine(kind)
+    machine.receive(0.01, "n1", Petition(0, (statement,)))
+    run(machine, LATE_AT, LATE_AT + 1.0)
+    return machine
+
+
+def test_a_late_steward_keeps_joins_and_goodbyes() -> None:
+    """One that is always late would else never let anybody in."""
+    left = signed(Left("n5", 1), SimulatedNotary(SEALS, "n5"))
+    assert "new" in after_delay(Membership, alive("new")).view.members
+    assert "n5" not in after_delay(Membership, left).view.members
+    assert "new" not in after_delay(ForgetsAll, alive("new")).view.members
+    assert "n5" in after_delay(ForgetsAll, left).view.members
+
+
+class _KeepsRivals(Docket):
+    def restart(self) -> None:
+        self._rivals.clear()
+        super().restart()
+
+
+class KeepsRivals(Membership):
+    """The ablation: a later start whose predecessor was asked before the delay counts as a join like others."""
+
+    docket_type = _KeepsRivals
+
+
+def test_a_late_steward_asks_again_whether_a_name_is_taken() -> None:
+    """The running node of that name may have answered while nobody listened: two would have one name."""
+    later = alive("n5", 2)
+    machine = after_delay(Membership, later)
+    assert machine.view.members["n5"].incarnation == 1
+    assert targets(machine.receive(LATE_AT + 1.0, "n1", Petition(0, (later,))), Ask) == ["n5"]
+    assert after_delay(KeepsRivals, later).view.members["n5"].incarnation == 2
