@@ -8,17 +8,31 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import pytest
+
 from tests.core.membership.test_parts import (
     SEALS,
     SETTINGS,
     accusation,
     accusations,
     alive,
+    machine_in,
+    sent,
     view_of,
 )
+from zmesh.core.membership.conversation import Conversation
 from zmesh.core.membership.docket import Docket
 from zmesh.core.membership.machine import Membership
-from zmesh.core.membership.messages import Ask, MembershipEffect, MembershipMessage, Petition, Send
+from zmesh.core.membership.messages import (
+    Ask,
+    Heartbeat,
+    Hello,
+    MembershipEffect,
+    MembershipMessage,
+    Petition,
+    Pull,
+    Send,
+)
 from zmesh.core.membership.statements import Alive, Left, signed
 from zmesh.core.membership.view import ViewStore
 from zmesh.testing.subjects.membership_mesh import SimulatedNotary
@@ -161,3 +175,57 @@ def test_a_late_steward_asks_again_whether_a_name_is_taken() -> None:
     assert machine.view.members["n5"].incarnation == 1
     assert targets(machine.receive(LATE_AT + 1.0, "n1", Petition(0, (later,))), Ask) == ["n5"]
     assert after_delay(KeepsRivals, later).view.members["n5"].incarnation == 2
+
+
+# -- heartbeats of strangers (section 3, rule 2) -----------------------------------------------------------------------
+
+
+def in_view_of_two() -> tuple[Membership, Membership]:
+    """A machine n0 that knows n1 alone, and n7 of a mesh of 20, which has them both and has greeted it in vain."""
+    newcomer = late_machine(members=2)
+    store = ViewStore(SETTINGS.near_size)
+    other = machine_in(view_of(20, store), store, "n7")
+    hello = Hello(other.own, other.view.digest, 20)
+    assert targets(newcomer.receive(0.1, "n7", hello), Pull) == ["n7"], "the answer is lost"
+    return newcomer, other
+
+
+def beat_of(machine: Membership, number: int = 1) -> Heartbeat:
+    return Heartbeat(machine.own.incarnation, number, machine.view.digest)
+
+
+def test_a_strangers_heartbeat_leads_out_of_a_view_of_two() -> None:
+    newcomer, other = in_view_of_two()
+    for pull in sent(newcomer.receive(1.5, "n7", beat_of(other))):
+        for body in sent(other.receive(1.5, "n0", pull)):
+            newcomer.receive(1.5, "n7", body)
+    assert newcomer.view.digest == other.view.digest
+
+
+def test_a_view_of_two_lasts_where_strangers_are_not_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ablation: who is no member is told of its end, if it has one, and not asked for its view."""
+
+    def heed_members_alone(self: Conversation, sender: str, message: Heartbeat) -> None:
+        if sender in self._ledger.view.members:
+            self._on_heartbeat(sender, message)
+
+    monkeypatch.setitem(Conversation._HANDLERS, Heartbeat, heed_members_alone)
+    newcomer, other = in_view_of_two()
+    assert sent(newcomer.receive(1.5, "n7", beat_of(other))) == []
+
+
+def test_the_view_of_one_that_was_only_introduced_is_pulled_too() -> None:
+    """Whoever ZAP lets in was introduced, or was a member: so it is known where each stranger is.
+
+    Seen to fail where ``Presence.meet`` does not remember the contact.
+    """
+    newcomer = late_machine(members=2)
+    newcomer.meet(0.1, alive("n7").contact)
+    assert targets(newcomer.receive(0.2, "n7", Heartbeat(1, 1, 77)), Pull) == ["n7"]
+
+
+def test_whoever_cannot_be_asked_does_not_keep_others_from_being_asked() -> None:
+    """A pull that goes nowhere would make the node wait for its answer. Seen to fail without the look-up."""
+    newcomer = late_machine(members=2)
+    assert sent(newcomer.receive(0.1, "a stranger", Heartbeat(1, 1, 77))) == []
+    assert targets(newcomer.receive(0.11, "n1", Heartbeat(1, 1, 77)), Pull) == ["n1"]
