@@ -25,6 +25,7 @@ from zmesh.core.membership.docket import Docket
 from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.messages import (
     Ask,
+    Body,
     Heartbeat,
     Hello,
     MembershipEffect,
@@ -33,6 +34,7 @@ from zmesh.core.membership.messages import (
     Pull,
     Send,
 )
+from zmesh.core.membership.petitions import Petitions
 from zmesh.core.membership.statements import Alive, Left, signed
 from zmesh.core.membership.view import ViewStore
 from zmesh.testing.subjects.membership_mesh import SimulatedNotary
@@ -229,3 +231,35 @@ def test_whoever_cannot_be_asked_does_not_keep_others_from_being_asked() -> None
     newcomer = late_machine(members=2)
     assert sent(newcomer.receive(0.1, "a stranger", Heartbeat(1, 1, 77))) == []
     assert targets(newcomer.receive(0.11, "n1", Heartbeat(1, 1, 77)), Pull) == ["n1"]
+
+
+# -- who petitioned for a newcomer (section 3, rule 2) -----------------------------------------------------------------
+
+
+class LetIn:
+    """A newcomer, and n0 of a view of 20 that has asked for it and does not watch it."""
+
+    def __init__(self) -> None:
+        self.newcomer = Membership(alive("joiner"), SETTINGS, SimulatedNotary(SEALS, "joiner"), random.Random(1))
+        self.newcomer.handle_timeout(0.0)
+        self.member = late_machine()
+        self.asked = self.member.receive(0.1, "joiner", Hello(self.newcomer.own, 0, 0))
+        self.told = self.member.receive(0.2, "n1", Body(self.member.view.digest, 77, (self.newcomer.own,)))
+        assert {"joiner", "n0"} <= self.member.view.members.keys()
+        assert "joiner" not in self.member.view.neighbours("n0"), "else it would be told anyway: another name, please"
+
+
+def test_who_petitioned_for_a_newcomer_brings_it_into_the_view() -> None:
+    let_in = LetIn()
+    assert set(targets(let_in.asked, Petition)) == set(late_machine().view.stewards()) - {"n0"}
+    (hello,) = [e.message for e in let_in.told if isinstance(e, Send) and e.to.node_id == "joiner"]
+    for pull in sent(let_in.newcomer.receive(0.2, "n0", hello)):
+        for body in sent(let_in.member.receive(0.2, "joiner", pull)):
+            let_in.newcomer.receive(0.2, "n0", body)
+    assert let_in.newcomer.view.digest == let_in.member.view.digest
+
+
+def test_a_newcomer_is_told_nothing_where_who_petitioned_keeps_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ablation. Its neighbours are strangers to it, whose hellos the runtime does not send at first."""
+    monkeypatch.setattr(Petitions, "_welcome", lambda self, node_id: None)
+    assert "joiner" not in targets(LetIn().told, Hello)
