@@ -20,21 +20,26 @@ from tests.core.membership.test_parts import (
     sent,
     view_of,
 )
+from tests.core.membership.test_records import NEW, Pair
+from tests.core.membership.test_records import alive as stating
 from zmesh.core.membership.conversation import Conversation
 from zmesh.core.membership.docket import Docket
 from zmesh.core.membership.machine import Membership
 from zmesh.core.membership.messages import (
     Ask,
     Body,
+    Fetch,
     Heartbeat,
     Hello,
     MembershipEffect,
     MembershipMessage,
     Petition,
     Pull,
+    Records,
     Send,
 )
 from zmesh.core.membership.petitions import Petitions
+from zmesh.core.membership.records import RecordStore, _Want, record_hash_of
 from zmesh.core.membership.statements import Alive, Left, signed
 from zmesh.core.membership.view import ViewStore
 from zmesh.testing.subjects.membership_mesh import SimulatedNotary
@@ -263,3 +268,60 @@ def test_a_newcomer_is_told_nothing_where_who_petitioned_keeps_silent(monkeypatc
     """The ablation. Its neighbours are strangers to it, whose hellos the runtime does not send at first."""
     monkeypatch.setattr(Petitions, "_welcome", lambda self, node_id: None)
     assert "joiner" not in targets(LetIn().told, Hello)
+
+
+# -- whom to ask for a record (section 7, rules 2 and 4) ---------------------------------------------------------------
+
+
+class _WaitsForAnybody(RecordStore):
+    @staticmethod
+    def _may_wait(sender: str, want: _Want) -> bool:
+        return True
+
+
+class WaitsForAnybody(Membership):
+    """The ablation: whoever asks for what is wanted here waits for it, though it may wait for that one."""
+
+    records_type = _WaitsForAnybody
+
+
+def told_each_other(kind: type[Membership]) -> list[MembershipMessage]:
+    """What n0 answers to n1, whom it has asked for the record that n1 asks it for: each heard of it from the other."""
+    pair = Pair(machine=kind)
+    asked = pair.tell(stating("n2", NEW, 2))
+    assert targets(asked, Fetch) == ["n1"]
+    return sent(pair.take("n1", Fetch((("n2", record_hash_of(NEW)),))))
+
+
+def test_two_do_not_wait_for_each_others_record() -> None:
+    assert told_each_other(Membership) == [Records((("n2", b""),))]
+    assert told_each_other(WaitsForAnybody) == [], "and n1 waits till its patience ends, as n0 does"
+
+
+class _AsksTheOwnerNext(RecordStore):
+    def _whom_to_ask(self, node_id: str, want: _Want) -> str:
+        return node_id if want.attempt == 1 else super()._whom_to_ask(node_id, want)
+
+
+class AsksTheOwnerNext(Membership):
+    """The ablation: in a wide view, too, the node itself comes after who told of it."""
+
+    records_type = _AsksTheOwnerNext
+
+
+def asked_in_turn(kind: type[Membership], others: int) -> list[str]:
+    """Whom n0 asks for the record of a node that it does not watch, while all say that they have not got it."""
+    pair = Pair(others, machine=kind)
+    view = pair.machine.view
+    owner = next(n for n in view.members if n not in ("n0", "n1") and (view.is_near or n not in view.neighbours("n0")))
+    asked = targets(pair.tell(stating(owner, NEW, 2)), Fetch)
+    for _ in range(2):
+        asked += targets(pair.take(asked[-1], Records(((owner, b""),))), Fetch)
+    return ["owner" if name == owner else "neighbour" if name in view.neighbours("n0") else name for name in asked[1:]]
+
+
+def test_a_wide_view_asks_a_neighbour_before_the_owner() -> None:
+    """Whose record has changed would else get a connection from everybody who was told by one that has it not yet."""
+    assert asked_in_turn(Membership, 60) == ["neighbour", "neighbour"]
+    assert asked_in_turn(AsksTheOwnerNext, 60)[0] == "owner"
+    assert asked_in_turn(Membership, 5)[0] == "owner", "in a near view the node itself has it for certain"
