@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zmq
 
-from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
+from tests.runtime.control_mesh import PATIENCE_S, Mesh, Node, has_judged_all, wait_for, wait_until_all_see_all
 from zmesh.core.introduction.messages import Hello, Rejection, Welcome
 from zmesh.core.membership.member import contact_of
 from zmesh.core.membership.messages import Heartbeat, Notice
@@ -158,6 +158,45 @@ def test_only_those_who_hang_up_where_no_node_is_are_told_of(
 
     wait_for(is_told_of, "the stranger is told of", pause_s=0.1)
     assert [incident.source for incident in a.incidents()] == ["127.0.0.9"]
+
+
+def say_nothing(*clients: tuple[str, int]) -> None:
+    """Connect from each address to that port of this machine, and wait for the other side to hang up."""
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S, (source, 0)))
+            for source, port in clients
+        ]
+        for connection in connections:
+            while read(connection):
+                pass  # its greeting
+
+
+def test_who_says_nothing_is_told_of_where_no_node_has_been(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between nodes, on a busy machine, a handshake may take longer than it is granted: that is forgiven."""
+    monkeypatch.setattr(control_listeners, "QUIET_S", 0.1)
+    a, _ = pair
+    ports = range(a.port, a.port + 4)  # of data, too
+    say_nothing(*(("127.0.0.1", port) for port in ports), *(("127.0.0.9", port) for port in ports))
+    wait_for(lambda: a.plane.statistics().incidents.get("silent_connection", 0) >= 4, "all four are counted")
+    wait_for(lambda: a.incidents("silent_connection"), "the stranger is told of")
+    wait_for(lambda: has_judged_all(a), "where b is they have been judged too")
+    assert a.plane.statistics().incidents == {"silent_connection": 4}
+    assert [incident.source for incident in a.incidents()] == ["127.0.0.9"]
+
+
+def test_members_would_be_told_of_where_nobody_remembers_who_was_let_in(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ablation."""
+    monkeypatch.setattr(control_listeners, "QUIET_S", 0.1)
+    monkeypatch.setattr(control_listeners, "addresses_beside", lambda address: ("192.0.2.77",))
+    a, _ = pair
+    say_nothing(("127.0.0.1", a.port + 2))
+    wait_for(lambda: a.incidents("silent_connection"), "it is told of")
+    assert a.incidents("silent_connection")[0].source == "127.0.0.1"
 
 
 def test_an_unknown_key_is_refused_on_the_members_ports(pair: tuple[Node, Node]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from tests.security.makers import DAY_MS, NOW, YEAR_MS, founded, identity_of, joined, verifier_of
-from zmesh.core.trust import rules
+from zmesh.core.trust import Certificate, rules
 from zmesh.errors import Refused
 from zmesh.security import CertificateRefused, Identity, Keystore, NodeKeys, verifier
 from zmesh.security import certificate as encoding
@@ -171,6 +171,63 @@ def test_a_clock_off_by_a_day_works(offset_ms: int, tmp_path: Path) -> None:
         check = verifier_of(identity).verify
         assert check(identity.certificate, NOW, identity.curve_public).name == identity.node_id
         assert check(identity_of(founder).certificate, NOW + offset_ms).issuer == ""
+
+
+# -- what was found genuine is remembered: that, and nothing like it ---------------------------------------------------
+
+
+def test_a_chain_that_was_found_genuine_is_not_checked_again_but_for_its_dates(delegate: Identity) -> None:
+    check = verifier_of(delegate).verify
+    verifier._prove.cache_clear()
+    assert check(delegate.certificate, NOW) == check(delegate.certificate, NOW, delegate.curve_public)
+    assert verifier._prove.cache_info()[:2] == (1, 1), "one hit, one miss"
+    assert reason(delegate, delegate.certificate, NOW + 30 * DAY_MS + 1) == "expired"
+    assert reason(delegate, delegate.certificate, NOW - 2 * DAY_MS) == "not_yet_valid"
+    assert reason(delegate, delegate.certificate, curve_public=b"x" * 40) == "wrong_key"
+    assert verifier._prove.cache_info()[:2] == (4, 1), "those were refused by what was remembered"
+    assert check(delegate.certificate, NOW).name == delegate.node_id, "and a good time makes it good again"
+
+
+def test_a_chain_is_genuine_for_its_own_mesh_and_authority_alone(desk: Identity, laptop: Identity) -> None:
+    assert verifier_of(desk).verify(desk.certificate, NOW).name == "desk"
+    elsewhere = [
+        verifier.Verifier(laptop.mesh_id, laptop.authority_public),
+        verifier.Verifier(desk.mesh_id, laptop.authority_public),
+    ]
+    assert [refusal_of(checker, desk.certificate) for checker in elsewhere] == ["other_mesh", "forged"]
+
+
+def refusal_of(checker: verifier.Verifier, chain: bytes) -> str:
+    with pytest.raises(CertificateRefused) as caught:
+        checker.verify(chain, NOW)
+    return caught.value.reason_code
+
+
+def test_a_memory_by_the_chain_alone_would_let_any_mesh_in(
+    desk: Identity, laptop: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ablation of the key that the memory has."""
+    prove, known = verifier._prove, dict[bytes, tuple[Certificate, verifier.VerifiedCertificate]]()
+
+    def careless(chain: bytes, mesh_id: str, authority: bytes) -> tuple[Certificate, verifier.VerifiedCertificate]:
+        if chain not in known:
+            known[chain] = prove(chain, mesh_id, authority)
+        return known[chain]
+
+    monkeypatch.setattr(verifier, "_prove", careless)
+    assert verifier_of(desk).verify(desk.certificate, NOW).name == "desk"
+    assert verifier_of(laptop).verify(desk.certificate, NOW).name == "desk", "a node of another mesh"
+
+
+def test_a_chain_that_was_refused_is_not_remembered(desk: Identity) -> None:
+    forged = desk.certificate[:-1] + bytes([desk.certificate[-1] ^ 1])
+    before = verifier._prove.cache_info().currsize
+    assert [reason(desk, forged) for _ in range(2)] == ["forged"] * 2
+    assert verifier._prove.cache_info().currsize == before
+
+
+def test_the_memory_of_chains_is_bounded() -> None:
+    assert verifier._prove.cache_info().maxsize == verifier.MAX_REMEMBERED
 
 
 # -- what each check is worth: without it, the bad thing gets through ------------------------------------------------

@@ -38,6 +38,7 @@ MAX_MEMBERSHIP_BYTES: Final = 32 * 1024 * 1024  # a view of 16,384 members with 
 MAX_STATEMENTS: Final = 16_384
 MAX_FETCHED: Final = 64
 MAX_REMEMBERED: Final = 8192  # statements of life, of some 500 bytes
+MAX_REMEMBERED_BYTES: Final = 2048  # of each: a member may make one as long as a frame, by fields of no meaning
 MAX_ACCUSATIONS: Final = 64  # a node has at most ``near_size`` observers
 
 _Number = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
@@ -156,7 +157,10 @@ class _Codec(FrameCodec):
 
     def to_ours(self, value: Any) -> Any:
         """The other way."""
-        return _decode_alive(bytes(value)) if isinstance(value, msgspec.Raw) else super().to_ours(value)
+        if not isinstance(value, msgspec.Raw):
+            return super().to_ours(value)
+        data = bytes(value)
+        return (_remembered_alive if len(data) <= MAX_REMEMBERED_BYTES else _decode_alive)(data)
 
 
 _codec = _Codec(
@@ -198,10 +202,14 @@ def decode_membership(data: bytes) -> MembershipMessage:
 _alive_decoder = msgspec.msgpack.Decoder(_Alive)
 
 
-@lru_cache(maxsize=MAX_REMEMBERED)
 def _decode_alive(data: bytes) -> Alive:
     alive: Alive = _codec.to_ours(_alive_decoder.decode(data))
     return alive
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _remembered_alive(data: bytes) -> Alive:
+    return _decode_alive(data)
 
 
 @lru_cache(maxsize=MAX_REMEMBERED)

@@ -108,6 +108,18 @@ def test_a_signature_of_another_size_is_malformed(size: int) -> None:
     assert refusal([link]) == "malformed"
 
 
+@pytest.mark.parametrize(("now_ms", "code"), [(END + 1, "expired"), (START - CLOCK_GRACE_MS - 1, "not_yet_valid")])
+def test_what_a_chain_claims_may_be_remembered_and_its_period_not(now_ms: int, code: str) -> None:
+    """``check_claims`` knows no clock: whoever remembers what it found must ask ``check_period`` each time."""
+    claims = {"mesh_id": MESH, "authority_public": AUTHORITY_KEY, "is_genuine": is_genuine}
+    leaf = rules.check_claims(chain_of(None), **claims)  # type: ignore[arg-type]  # a dictionary has one type of value
+    assert leaf == NODE
+    rules.check_period(leaf, NOW)
+    with pytest.raises(CertificateRefused) as caught:
+        rules.check_period(leaf, now_ms)
+    assert caught.value.reason_code == code == refusal(chain_of(None), now_ms)
+
+
 def test_a_certificate_of_another_mesh_is_told_apart_from_a_forged_one() -> None:
     other = replace(NODE, mesh_id="f" * 32)
     assert refusal([signed(other, b"B" * 32)]) == "other_mesh"

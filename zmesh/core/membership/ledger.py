@@ -36,7 +36,7 @@ class Ledger:
         self.gone: dict[str, Gone] = {}
         self.gone_at: dict[str, float] = {}
         self.lost: dict[str, Alive] = {}  # those removed, who may come back
-        self.strangers: dict[str, Contact] = {}  # those that have spoken, and are in no view of ours
+        self.strangers: dict[str, Contact] = {}  # those met, who are in no view of ours
         self.installed_at: deque[float] = deque(maxlen=HISTORY)
         self.views = 0  # installed since the start
         self.now = float("-inf")
@@ -209,10 +209,14 @@ class Ledger:
 
     # -- effects -----------------------------------------------------------------------------------------------------
 
+    def contact_of(self, node_id: str) -> Contact | None:
+        """Where a node is, if that is known."""
+        alive = self.view.members.get(node_id) or self.lost.get(node_id)
+        return alive.contact if alive is not None else self.strangers.get(node_id)
+
     def send(self, node_id: str, message: MembershipMessage) -> None:
         """Send to a node, if it is known where it is."""
-        alive = self.view.members.get(node_id) or self.lost.get(node_id)
-        contact = alive.contact if alive is not None else self.strangers.get(node_id)
+        contact = self.contact_of(node_id)
         if contact is not None:
             self.effects.append(Send(contact, message))
 

@@ -68,20 +68,21 @@ class Petitions:
             self._add(("left", left.node_id), left)
 
     def review(self) -> None:
-        """The view changed: what is in it is done, the rest goes to the new stewards.
-
-        A newcomer learns from who asked for it that it is in: the other members are strangers to it, and not let in.
-        """
-        ledger = self._ledger
+        """The view changed: what is in it is done, the rest goes to the new stewards."""
         for key, entry in list(self._open.items()):
             if self._is_done(entry.statement):
                 del self._open[key]
-                if isinstance(entry.statement, Alive) and entry.statement.node_id != ledger.own.node_id:
-                    hello = Hello(ledger.own, ledger.view.digest, len(ledger.view))
-                    ledger.send(entry.statement.node_id, hello)
+                if isinstance(entry.statement, Alive):
+                    self._welcome(entry.statement.node_id)
             else:
                 entry.attempt = 0
                 self._send(entry)
+
+    def _welcome(self, node_id: str) -> None:
+        """A newcomer learns from who asked for it that it is in: the others are strangers to it, and not let in."""
+        ledger = self._ledger
+        if node_id != ledger.own.node_id:
+            ledger.send(node_id, Hello(ledger.own, ledger.view.digest, len(ledger.view)))
 
     def handle_timeout(self) -> None:
         """Try the next stewards, where the last did nothing."""

@@ -49,8 +49,11 @@ class Presence:
     def meet(self, contact: Contact) -> None:
         """Somebody of the mesh is there: let them let us in, or, if we have others already, let the two views merge."""
         ledger = self._ledger
+        is_stranger = contact.node_id not in ledger.view.members
+        if is_stranger:
+            ledger.meet(contact)  # should it speak before it is a member here, it can be answered
         if len(ledger.view) > 1:
-            if contact.node_id not in ledger.view.members:
+            if is_stranger:
                 ledger.send_to(contact, Hello(ledger.own, ledger.view.digest, len(ledger.view)))
             return
         if len(self._seeds) < MAX_SEEDS or contact.node_id in self._seeds:

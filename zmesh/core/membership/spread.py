@@ -61,6 +61,8 @@ class Spread:
 
     def _pull(self, sender: str, digest: int) -> None:
         ledger = self._ledger
+        if ledger.contact_of(sender) is None:
+            return  # it cannot be asked: no answer is to be waited for
         patience_s = PULL_PATIENCE_S if self._pulled == digest else PULL_PATIENCE_S / 4
         if self._pulled is not None and ledger.now - self._pulled_at < patience_s:
             return
