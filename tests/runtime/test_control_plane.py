@@ -12,6 +12,7 @@ import pytest
 from tests.runtime.control_mesh import Mesh, Node, wait_for, wait_until_all_see_all
 from zmesh.config import PRESETS
 from zmesh.core.membership.member import AgentRecord
+from zmesh.runtime.control_ways import Ways
 
 
 @pytest.fixture
@@ -182,6 +183,43 @@ def test_a_second_node_of_the_same_name_is_told_so(pair: tuple[Node, Node], mesh
         assert "later" in older.incidents("refused_by_peer")[0].reason
         wait_for(lambda: a.incidents("superseded"), "a reports it")
         assert a.kinds("b") == ["joined"]
+
+
+def wait_until_counted(node: Node, kind: str, count: int) -> None:
+    wait_for(lambda: node.plane.statistics().incidents.get(kind, 0) >= count, f"{kind} {count} times")
+
+
+@pytest.fixture
+def three(mesh: Mesh) -> Iterator[tuple[Node, Node, Node]]:
+    with Node(mesh.identity("a")) as a, Node(mesh.identity("b")) as b, Node(mesh.identity("c")) as c:
+        b.dial(a)
+        c.dial(a)
+        wait_until_all_see_all(a, b, c)
+        yield a, b, c
+
+
+def test_a_copy_of_a_running_node_is_refused_however_often_it_asks(three: tuple[Node, Node, Node]) -> None:
+    """It has the same keys and a later start. Who is asked is the node that runs, and that may be a steward itself."""
+    a, b, c = three
+    for number in range(1, 3):
+        with Node(b.identity, incarnation=b.record.incarnation + number) as copy:
+            copy.dial(a, c)
+            wait_until_counted(copy, "duplicate_name", 3)
+        assert a.kinds("b") == c.kinds("b") == ["joined"]
+    assert a.incidents("duplicate_name")
+    heard = a.plane.last_heard_ms("b") or 0
+    wait_for(lambda: (a.plane.last_heard_ms("b") or 0) > heard, "b is still heard")
+    assert set(b.kinds("a")) <= {"joined", "changed"}
+
+
+def test_without_a_name_of_its_own_a_copy_takes_the_place_of_the_node(
+    three: tuple[Node, Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ways, "name_of", lambda ways, contact: contact.node_id)
+    a, b, c = three
+    with Node(b.identity, incarnation=b.record.incarnation + 1) as copy:
+        copy.dial(a, c)
+        wait_for(lambda: "restarted" in a.kinds("b"), "the copy was asked whether the node lives")
 
 
 def test_twenty_starts_leave_nothing(mesh: Mesh) -> None:

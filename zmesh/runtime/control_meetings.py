@@ -42,8 +42,8 @@ FAILURES_TOLD = 3  # failed handshakes of one dial: fewer may be a node that was
 NOT_OURS = "what answers there is not a node of this mesh"
 _WHY = {
     "duplicate_name": "a running node of the mesh has this name already: choose another",
-    "superseded": "a node of this name that was started later is, or was lately, in the mesh: stop that one, choose "
-    "another name, or, if the clock of its machine was set back, set it right",
+    "superseded": "a node of this name that was started later is, or was lately, in the mesh: stop that one, or "
+    "choose another name; after a clock was set back and the key directory lost, wait ten minutes and start again",
 }
 
 

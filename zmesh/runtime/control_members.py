@@ -59,6 +59,7 @@ class Members:
         self._forget_after_s = settings.forget_after_s
         self._inbox = ControlInbox(parts.router, parts.allowed, parts.incidents, self._take)
         self._ways = Ways(parts.links, parts.allowed, parts.clock, parts.timings.redial_interval_s)
+        self._ways.incarnation_of = self._incarnation_of
         self._outgoing = Outgoing(parts.record.node_id, self._ways, parts.incidents, parts.clock)
         self._telling = Telling(parts.links, parts.allowed, parts.notify, lambda: not self._machine.view.is_near)
         self._knocks = Knocks(parts.reactor, parts.clock, settings.knock_wait_s, self._knocked)
@@ -251,6 +252,10 @@ class Members:
 
     def _send(self, to: Contact, message: MembershipMessage) -> None:
         self._outgoing.send(to, message, is_member=to.node_id in self._machine.view.members)
+
+    def _incarnation_of(self, node_id: str) -> int | None:
+        member = self._machine.view.members.get(node_id)
+        return member.incarnation if member is not None else None
 
     def _knock(self, to: Contact) -> None:
         route = self._links.route_of(to.node_id)

@@ -48,11 +48,23 @@ class Ways:
         self._waiting: dict[str, dict[str, bytes]] = {}
         self._sent_at: dict[str, float] = {}
         self.meet: Callable[[Contact], None] = lambda contact: None
+        self.incarnation_of: Callable[[str], int | None] = lambda node_id: None  # of the member of that name
+
+    def name_of(self, contact: Contact) -> str:
+        """What the way to a node is known by: its name, which the member has where another start of it is a member.
+
+        Else whoever comes with a copy of a member's keys would be asked, in its place, whether it lives.
+        """
+        incarnation = self.incarnation_of(contact.node_id)
+        if incarnation is None or incarnation == contact.incarnation:
+            return contact.node_id
+        return f"{contact.node_id}#{contact.incarnation}"
 
     def send(self, to: Contact, key: str, frame: bytes, *, is_member: bool) -> None:
         """Send, or let it wait for the way; a later frame of that key takes the place of one that waits."""
         self.look(to, is_member=is_member)
-        node_id = to.node_id
+        node_id = self.name_of(to)
+        is_member = is_member and node_id == to.node_id
         if self._links.route_of(node_id) is not None and (is_member or node_id in self._met):
             self._sent_at[node_id] = self._clock()
             self._links.send(node_id, key, frame)
@@ -63,11 +75,11 @@ class Ways:
 
     def look(self, to: Contact, *, is_member: bool) -> None:
         """Find the way to where this statement says that the node is, unless it is known, or being looked for."""
-        node_id = to.node_id
+        node_id = self.name_of(to)
         found = self._found.get(node_id)
         if found is not None and (found == to or found.incarnation > to.incarnation):
             return
-        admitted = self._allowed.by_name(node_id)
+        admitted = self._allowed.by_name(node_id)  # nobody has the name of a rival
         if is_member and admitted is not None and _is_plain(to):
             self._take(to, Route(to.hosts[0], to.introduction_port + 1, admitted.curve_public))
         else:
@@ -80,7 +92,7 @@ class Ways:
 
     def met(self, contact: Contact, route: Route) -> None:
         """The node was introduced to, there."""
-        self._met.add(contact.node_id)
+        self._met.add(self.name_of(contact))
         self._take(contact, route)
 
     def doubt(self, contact: Contact) -> None:
@@ -108,20 +120,24 @@ class Ways:
         for node_id in [node_id for node_id, at in self._sent_at.items() if at < before]:
             del self._sent_at[node_id]
             self._links.close(node_id)
+            if "#" in node_id:
+                self.forget(node_id)
 
     def failed(self, node_id: str) -> None:
         """It could not be met: what waits for it is of no use later."""
-        self._waiting.pop(node_id, None)
+        for name in [name for name in self._waiting if name.partition("#")[0] == node_id]:
+            del self._waiting[name]
 
     def _meet(self, contact: Contact) -> None:
-        last, now = self._meetings.get(contact.node_id), self._clock()
+        node_id = self.name_of(contact)
+        last, now = self._meetings.get(node_id), self._clock()
         if last is not None and last.contact == contact and now - last.since < self._patience_s:
             return
-        self._meetings[contact.node_id] = _Meeting(contact, now)
+        self._meetings[node_id] = _Meeting(contact, now)
         self.meet(contact)
 
     def _take(self, contact: Contact, route: Route) -> None:
-        node_id = contact.node_id
+        node_id = self.name_of(contact)
         self._found[node_id] = contact
         if self._links.route_of(node_id) != route:
             self._links.set_route(node_id, route)

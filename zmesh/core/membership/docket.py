@@ -119,6 +119,9 @@ class Docket:
             return
         if len(self._alive) >= MAX_LIST or not ledger.verifies(alive):
             return
+        if alive.node_id == ledger.own.node_id and alive.incarnation != ledger.own.incarnation:
+            self._refuse(alive, ledger.own.incarnation)  # nobody need be asked whether we live
+            return
         member = ledger.member(alive.node_id)
         is_rival = member is not None and member.incarnation != alive.incarnation and alive.node_id not in self._left
         if member is not None and is_rival and alive.node_id not in self._rivals:
@@ -133,9 +136,12 @@ class Docket:
         del self._rivals[node_id]
         if incarnation < rival.alive.incarnation:
             self._alive.pop(node_id, None)
-            self._ledger.send_to(rival.alive.contact, Refusal("duplicate_name", incarnation))
-            reason = f"a second node that calls itself {node_id} was refused: choose another name, or stop that one"
-            self._ledger.report("duplicate_name", node_id, reason)
+            self._refuse(rival.alive, incarnation)
+
+    def _refuse(self, rival: Alive, incarnation: int) -> None:
+        self._ledger.send_to(rival.contact, Refusal("duplicate_name", incarnation))
+        reason = f"a second node that calls itself {rival.node_id} was refused: choose another name, or stop that one"
+        self._ledger.report("duplicate_name", rival.node_id, reason)
 
     def _take_left(self, left: Left) -> None:
         member = self._ledger.member(left.node_id)
