@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Final, Self
 
@@ -67,13 +68,14 @@ class _Interrupts:
         signal.signal(signal.SIGINT, self._before)
 
     @contextmanager
-    def ignored(self) -> Iterator[None]:
-        """Processes begun in here ignore interrupts from their first instruction: what is ignored stays so by exec."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def held_back(self) -> Iterator[None]:
+        """Interrupts come when this is over, and never to processes begun in here: what is blocked stays so by exec."""
+        resource_tracker.ensure_running()  # the first time, it lets interrupts through
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, self._note)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.came:  # asked a second time: at once, then
@@ -102,7 +104,7 @@ def _rows_of_pool(subject: str, seeds: range, jobs: int, interrupts: _Interrupts
         try:
             while not interrupts.came:
                 while len(waiting) < jobs * QUEUED and (chunk := next(chunks, None)) is not None:
-                    with interrupts.ignored():  # to hand over work may start a process
+                    with interrupts.held_back():  # to hand over work may start a process
                         waiting.append(pool.submit(_run_chunk, subject, chunk))
                 if not waiting:
                     return
