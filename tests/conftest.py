@@ -44,13 +44,13 @@ def _remember_contexts() -> None:
 
 def _remember_abandoned_tasks() -> None:
     """``asyncio.run`` cancels what is left over without a word; note it down first."""
-    original: Callable[[asyncio.AbstractEventLoop], None] = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+    original: Callable[[asyncio.AbstractEventLoop], None] = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]  # private
 
     def remembering(loop: asyncio.AbstractEventLoop) -> None:
         _abandoned_tasks.extend(repr(task) for task in asyncio.all_tasks(loop))
         original(loop)
 
-    asyncio.runners._cancel_all_tasks = remembering  # type: ignore[attr-defined]
+    asyncio.runners._cancel_all_tasks = remembering  # type: ignore[attr-defined]  # asyncio offers no hook there
 
 
 def _open_what_a_process_opens_once() -> None:

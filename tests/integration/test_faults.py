@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -56,6 +57,10 @@ class Sender:
         return acknowledged, lost
 
 
+def has_more_than(file: Path, count: int) -> bool:
+    return len(numbers(file)) > count
+
+
 @pytest.mark.parametrize("size", [500, 100 * KIB], ids=["small", "attached"])
 @in_loop
 async def test_a_receiver_killed_in_mid_transfer_and_restarted(home: Path, tmp_path: Path, size: int) -> None:
@@ -67,7 +72,7 @@ async def test_a_receiver_killed_in_mid_transfer_and_restarted(home: Path, tmp_p
         for life, file in enumerate(files):
             async with child(home, "b", a, file) as receiver:
                 sender = sender or Sender(a, await a.register_agent(7), size)
-                await until(lambda file=file: len(numbers(file)) > 300, f"life {life} has received some")  # type: ignore[misc]
+                await until(partial(has_more_than, file, 300), f"life {life} has received some")
                 if life < 2:
                     receiver.signal(signal.SIGKILL)
                     await receiver.ended()

@@ -25,7 +25,7 @@ def wait_for(condition: Callable[[], object], what: str, timeout_s: float = PATI
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain until {what}"
-        time.sleep(0.005)
+        time.sleep(pause_s)
 
 
 class Mesh:

@@ -86,3 +86,16 @@ def test_a_connection_that_closes_is_a_reason_to_look_where_there_was_a_way(look
     looking.reached_at("127.0.0.1")
     looking.ways.doubt(SEVERAL)
     assert looking.met == [SEVERAL]
+
+
+def test_a_rival_has_a_way_of_its_own_until_it_is_settled_whose_name_it_is(looking: Looking) -> None:
+    """Else it would be asked, in the member's place, whether the member lives."""
+    looking.reached_at("127.0.0.1")
+    looking.ways.incarnation_of = {"b": SEVERAL.incarnation}.get
+    rival = replace(SEVERAL, incarnation=SEVERAL.incarnation + 1)
+    looking.ways.met(rival, Route("127.0.0.2", 7651, b"key"))
+    hosts = [route.host for name in ("b", looking.ways.name_of(rival)) if (route := looking.links.route_of(name))]
+    assert hosts == ["127.0.0.1", "127.0.0.2"]
+    looking.ways.settled("b")
+    assert looking.links.route_of(looking.ways.name_of(rival)) is None
+    assert looking.links.route_of("b") is not None

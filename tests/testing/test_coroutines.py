@@ -1,4 +1,7 @@
-"""Programs written with asyncio on simulated hosts: paused, killed, restarted, and judged like any other."""
+"""Programs written with asyncio on simulated hosts: paused, killed, restarted, and judged like any other.
+
+They sleep by the virtual clock: what happens within a second of it is decided by the seed, and takes no time here.
+"""
 
 from __future__ import annotations
 

@@ -254,8 +254,7 @@ class Members:
         self._outgoing.send(to, message, is_member=to.node_id in self._machine.view.members)
 
     def _incarnation_of(self, node_id: str) -> int | None:
-        member = self._machine.view.members.get(node_id)
-        return member.incarnation if member is not None else None
+        return member.incarnation if (member := self._machine.view.members.get(node_id)) else None
 
     def _knock(self, to: Contact) -> None:
         route = self._links.route_of(to.node_id)
@@ -269,6 +268,7 @@ class Members:
             if kind is MemberEventKind.JOINED and not is_met and not self._allowed.by_name(node_id):
                 self._outgoing.joined(node_id)
             self._admit(alive)
+            self._ways.settled(node_id)
             if self._machine.view.is_near:
                 self._ways.look(alive.contact, is_member=True)
             else:

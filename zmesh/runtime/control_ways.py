@@ -47,6 +47,7 @@ class Ways:
         self._meetings: dict[str, _Meeting] = {}  # the last introduction to each that was asked for
         self._waiting: dict[str, dict[str, bytes]] = {}
         self._sent_at: dict[str, float] = {}
+        self._rivals: set[str] = set()  # what ways are known by that are no member's, though they go by its name
         self.meet: Callable[[Contact], None] = lambda contact: None
         self.incarnation_of: Callable[[str], int | None] = lambda node_id: None  # of the member of that name
 
@@ -103,6 +104,7 @@ class Ways:
 
     def lost(self, node_id: str) -> None:
         """The node is gone; should it be written to again, it must be met again."""
+        self.settled(node_id)
         self._links.close(node_id)
         self._met.discard(node_id)
         for known in (self._found, self._sent_at, self._waiting):
@@ -114,22 +116,27 @@ class Ways:
         self._links.forget(node_id)
         self._meetings.pop(node_id, None)
 
+    def settled(self, node_id: str) -> None:
+        """Who has that name is decided: by their names of before, others are written to no more."""
+        for name in [name for name in self._rivals if name.rpartition("#")[0] == node_id]:
+            self._rivals.discard(name)
+            self.forget(name)
+
     def review(self) -> None:
         """Close connections that are not used."""
         before = self._clock() - IDLE_S
         for node_id in [node_id for node_id, at in self._sent_at.items() if at < before]:
             del self._sent_at[node_id]
             self._links.close(node_id)
-            if "#" in node_id:
-                self.forget(node_id)
 
     def failed(self, node_id: str) -> None:
         """It could not be met: what waits for it is of no use later."""
-        for name in [name for name in self._waiting if name.partition("#")[0] == node_id]:
+        for name in [name for name in self._waiting if name == node_id or name.rpartition("#")[0] == node_id]:
             del self._waiting[name]
 
     def _meet(self, contact: Contact) -> None:
         node_id = self.name_of(contact)
+        self._note_rival(contact, node_id)
         last, now = self._meetings.get(node_id), self._clock()
         if last is not None and last.contact == contact and now - last.since < self._patience_s:
             return
@@ -138,12 +145,17 @@ class Ways:
 
     def _take(self, contact: Contact, route: Route) -> None:
         node_id = self.name_of(contact)
+        self._note_rival(contact, node_id)
         self._found[node_id] = contact
         if self._links.route_of(node_id) != route:
             self._links.set_route(node_id, route)
         for key, frame in self._waiting.pop(node_id, {}).items():
             self._sent_at[node_id] = self._clock()
             self._links.send(node_id, key, frame)
+
+    def _note_rival(self, contact: Contact, name: str) -> None:
+        if name != contact.node_id:
+            self._rivals.add(name)
 
 
 def _is_plain(contact: Contact) -> bool:
